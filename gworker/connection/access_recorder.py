@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from gworker.connection.member import Observed
+from gworker.connection.member import Registered
 from gworker.http.forwarded import Origin
 from gworker.http.request import Request
 from gworker.logs.access_log import AccessLog, Entry
@@ -104,7 +104,7 @@ class Observer:
         is_open = protocol.is_answering
         self._current, self._answered = (current, None) if is_open else (None, current)
 
-    def sent(self, connection: Observed) -> None:
+    def sent(self, connection: Registered) -> None:
         """They were written, or wait to be."""
         exchange = self._answered or self._current
         if exchange is not None:
@@ -121,7 +121,7 @@ class Observer:
             answered.end = connection.bytes_written + connection.send_queue
             self._pending.append(answered)
 
-    def progressed(self, connection: Observed) -> None:
+    def progressed(self, connection: Registered) -> None:
         pending = self._pending
         while pending and pending[0].end <= connection.bytes_written:
             exchange = pending.pop(0)
@@ -133,7 +133,7 @@ class Observer:
             self._whole, self._current = self._current, None
             self._whole.status = SWITCHING
 
-    def closed(self, connection: Observed) -> None:
+    def closed(self, connection: Registered) -> None:
         """It has ended, or its process ends: write the lines that are due."""
         pending, self._pending = self._pending, []
         for exchange in pending:
@@ -167,7 +167,7 @@ class Observer:
 
     def _record(
         self,
-        connection: Observed,
+        connection: Registered,
         exchange: Exchange,
         sent: int,
         aborted: bool = False,
@@ -198,7 +198,7 @@ def _final_status(data: object) -> tuple[int, int]:
     return 0, 0
 
 
-def _client_ip(connection: Observed, protocol: object, head: bytes) -> str:
+def _client_ip(connection: Registered, protocol: object, head: bytes) -> str:
     # The address that trusted proxies name, if the head is whole and they name one.
     origin = getattr(protocol, "origin", None)
     if isinstance(origin, Origin) and origin.trust is not None and head.endswith(b"\r\n\r\n"):

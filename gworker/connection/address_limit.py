@@ -8,6 +8,7 @@ limit.
 from __future__ import annotations
 
 import _socket
+from collections import Counter
 
 from gworker.system.peer_address import SocketAddress
 
@@ -29,26 +30,24 @@ def key_of(address: SocketAddress) -> bytes | str:
 
 
 class AddressLimit:
-    """The counts. `limit`: connections per address."""
+    """The counts. `limit`: connections per address; 0: none, and nothing is counted."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.counts: dict[bytes | str, int] = {}
+        self.counts = Counter[bytes | str]()
         self.refused = 0  # connections that were not taken
 
     def is_full(self, address: SocketAddress) -> bool:
         """True if there may be no further connection from `address`."""
         key = key_of(address)
-        return bool(key) and self.counts.get(key, 0) >= self.limit
+        return bool(key) and self.counts[key] >= self.limit
 
     def add(self, address: SocketAddress) -> None:
-        if key := key_of(address):
-            self.counts[key] = self.counts.get(key, 0) + 1
+        if self.limit and (key := key_of(address)):
+            self.counts[key] += 1
 
     def remove(self, address: SocketAddress) -> None:
-        key = key_of(address)
-        count = self.counts.get(key, 0) - 1
-        if count > 0:
-            self.counts[key] = count
-        else:
-            self.counts.pop(key, None)
+        if self.limit and (key := key_of(address)):
+            self.counts[key] -= 1
+            if not self.counts[key]:
+                del self.counts[key]

@@ -139,16 +139,13 @@ def _last_told(connection: AnyConnection) -> str:
 
 def _has_refused(connection: AnyConnection, error: BaseException | None) -> bool:
     # False: it is no RequestError, or the protocol has no answer to that.
-    if not isinstance(error, RequestError):
-        return False
     job = connection.event_job
-    if job is not None and job.has_request:
+    if not isinstance(error, RequestError) or (job is not None and job.has_request):
         return False
-    reply: bytes | None = None
-    if connection.lifecycle is ESTABLISHED:
-        reply = connection.protocol_machine.refuse(error)
-        if reply is None:
-            return False
+    is_open = connection.lifecycle is ESTABLISHED
+    reply = connection.protocol_machine.refuse(error) if is_open else None
+    if is_open and reply is None:
+        return False
     log.info("%r: %s", connection, error)
     if reply is not None:
         connection.begin_close(reply)

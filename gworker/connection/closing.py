@@ -6,7 +6,6 @@ from typing import Any
 
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import CallCallback
-from gworker.connection.handlers import undecided
 from gworker.connection.state import (
     AWAITING_CLOSE,
     CLOSED,
@@ -17,6 +16,9 @@ from gworker.connection.state import (
     PauseReason,
 )
 from gworker.errors import ErrorCode
+
+undecided: set[AnyConnection] = set()
+"""The connections whose handshake on_websocket_connect has not answered yet."""
 
 
 def close(connection: AnyConnection, data: Any, code: int, reason: str) -> None:
@@ -48,24 +50,17 @@ def say_goodbye(connection: AnyConnection, farewell: bytes) -> None:
 
 def close_timed_out(connection: AnyConnection) -> None:
     """It has been closing for `close_timeout`: a peer that takes what waits for it may go on."""
+    io = connection.io
     if connection.lifecycle is ESTABLISHED:
         from gworker.connection.http_exchange import out_of_time  # see close()
 
-        if not out_of_time(connection):
-            cut(connection)
+        if out_of_time(connection):
+            return
+    elif io.write_buffer is not None and (taken := io.acknowledged or 0) > io.write_buffer.seen:
+        io.write_buffer.seen = taken
+        connection.server_context.timeouts.closing(connection)
         return
-    io, server = connection.io, connection.server_context
-    buffer = io.write_buffer
-    if buffer is not None and (taken := io.acknowledged or 0) > buffer.seen:
-        buffer.seen = taken
-        server.timeouts.closing(connection)
-    else:
-        cut(connection)
-
-
-def cut(connection: AnyConnection) -> None:
-    # The time to close politely is up. A reset tells the peer that what it has is not all.
-    if connection.io.write_buffer is not None:
+    if connection.io.write_buffer is not None:  # a reset says that what the peer has is not all
         connection.reset()
     else:  # the peer may go on with what the kernel holds for it
         connection.destroy()

@@ -134,12 +134,12 @@ class Connection(Attributes, metaclass=Strict):
     reject_send = sending.reject_send
 
     begin_close = closing.begin_close
-    peer_finished = closing.peer_finished
     close_timed_out = closing.close_timed_out
     fail = closing.fail
     end = closing.end
     let_go = closing.let_go
 
+    may_still_ask = property(retiring.may_still_ask)
     retire = retiring.retire
     end_between_messages = retiring.end_between_messages
     hold_back = retiring.hold_back
@@ -295,11 +295,6 @@ class Connection(Attributes, metaclass=Strict):
     def notify_waiter(self) -> None:
         """The process begins to retire: an exchange that has no end of its own looks for one."""
         self.protocol_machine.notify_waiter()
-
-    @property
-    def may_still_ask(self) -> bool:
-        # True if the peer has begun to ask, or is given time for that.
-        return retiring.may_still_ask(self)
 
     # ---- for another process
 

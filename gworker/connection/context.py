@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from gevent import get_hub, monkey
 
@@ -17,7 +17,6 @@ from gworker.config.trusted_proxies import Trust
 from gworker.connection.access_recorder import Observer
 from gworker.connection.greenlet_pool import GreenletPool
 from gworker.connection.lingering_close import LingeringClose
-from gworker.connection.member import P, R
 from gworker.connection.registry import Registry
 from gworker.connection.run_queue import RunQueue
 from gworker.connection.send_queues import SendQueues
@@ -34,6 +33,9 @@ from gworker.system.event_loop import Loop
 from gworker.system.peer_address import SocketAddress
 
 log = logging.getLogger("gworker")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 EXCEPTIONS = Column.EXCEPTIONS.value
 REQUESTS = Column.REQUESTS.value

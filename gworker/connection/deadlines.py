@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gworker.system.event_loop import Loop, Watcher
+from gworker.system.event_loop import Loop
 
 GRANULARITY = 0.25  # seconds by which a deadline may be late
 
@@ -35,11 +35,10 @@ class Deadlines:
         expired: Callable[[object], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._loop = loop
         self._clock = clock
         self._expired = expired
-        self._rest: Watcher | None = None  # a timer, while more are late than BATCH
         self._timer = loop.timer(GRANULARITY, GRANULARITY)
+        self._rest = loop.timer(PAUSE, PAUSE)  # while more are late than BATCH
         # By seconds given: when the deadline of each peer passes, the earliest first.
         self._queues: dict[float, dict[object, float]] = {}
         # The same of those that had a part of their time in another process; in no order.
@@ -51,10 +50,7 @@ class Deadlines:
         limit."""
         if peer in self.due or seconds <= 0:
             return
-        queue = self._queues.get(seconds)
-        if queue is None:
-            queue = self._queues[seconds] = {}
-        self._enter(peer, queue, seconds)
+        self._enter(peer, self._queues.setdefault(seconds, {}), seconds)
 
     def _enter(self, peer: object, queue: dict[object, float], seconds: float) -> None:
         if not self.due:
@@ -80,8 +76,7 @@ class Deadlines:
 
     def stop(self) -> None:
         self._timer.stop()
-        if self._rest is not None:
-            self._rest.stop()
+        self._rest.stop()
 
     def _check(self) -> None:
         now = self._clock()
@@ -95,12 +90,7 @@ class Deadlines:
             if peer in self.due:  # else what was done about another one has ended it
                 self.forget(peer)
                 self._expired(peer)
-        if len(late) > BATCH and self._rest is None:
-            self._rest = self._loop.timer(PAUSE)
-            self._rest.start(self._check_rest)
-
-    def _check_rest(self) -> None:
-        if self._rest is not None:
-            self._rest.close()
-            self._rest = None
-        self._check()
+        if len(late) > BATCH:
+            self._rest.again(self._check)
+        else:
+            self._rest.stop()

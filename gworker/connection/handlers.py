@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from gworker.connection.closing import peer_finished, undecided
 from gworker.connection.dispatcher import AnyConnection, Handler
 from gworker.connection.events import CallCallback, ConnectionReset, ProtocolViolation
 from gworker.connection.state import ESTABLISHED
 from gworker.protocols.base import Eof, Handshake
 
 log = logging.getLogger("gworker")
-
-undecided: set[AnyConnection] = set()
-"""The connections whose handshake on_websocket_connect has not answered yet."""
-
-
-def _call(connection: AnyConnection, event: CallCallback) -> None:
-    connection.call(event.name, *event.arguments)
-
-
-def _finish(connection: AnyConnection, _: Eof) -> None:
-    connection.peer_finished()
-
-
-def _reset(connection: AnyConnection, _: ConnectionReset) -> None:
-    connection.destroy()
 
 
 def _handshake(connection: AnyConnection, event: Handshake) -> None:
@@ -48,14 +34,13 @@ def _violation(connection: AnyConnection, event: ProtocolViolation) -> None:
         log.info("%r: %s", connection, event.error)
         connection.begin_close(event.error.reply)
     else:  # a peer that breaks the rules instead of saying goodbye has no other to say
-        connection.peer_finished()
+        peer_finished(connection)
 
 
 HANDLERS: dict[type, Handler] = {
-    CallCallback: _call,
-    Eof: _finish,
-    ConnectionReset: _reset,
+    CallCallback: lambda connection, event: connection.call(event.name, *event.arguments),
+    Eof: lambda connection, _: peer_finished(connection),
+    ConnectionReset: lambda connection, _: connection.destroy(),
     Handshake: _handshake,
     ProtocolViolation: _violation,
 }
-"""What to do for each type of event, with the connection and the event."""

@@ -108,8 +108,7 @@ class BodyReader:
             return
         read = self._connection.io.bytes_read
         if read - self._read < max(1, limits.min_rate * self._waited):
-            text = f"too little came of the body for {limit:g} s"
-            raise SlowRequest(text)
+            raise SlowRequest(f"too little came of the body for {limit:g} s")
         self._read, self._waited = read, 0.0
 
     def _wait(self, seconds: float) -> None:
@@ -157,7 +156,10 @@ class ResponseSender:
         parts = self._response.parts()
         self._greenlet = getcurrent()
         exchange.waiter = self._look
-        self._keep_alive()
+        seconds = self._response.keep_alive
+        if seconds > 0:
+            self._timer = connection.server_context.loop.timer(seconds, seconds)
+            self._timer.start(self._send_filler)
         try:
             self._look()
             complete = self._send(parts)
@@ -224,12 +226,6 @@ class ResponseSender:
         if self._response.ends_with_peer:
             self._connection.io.resume(PauseReason.BACKPRESSURE)
 
-    def _keep_alive(self) -> None:
-        seconds = self._response.keep_alive
-        if seconds > 0:
-            self._timer = self._connection.server_context.loop.timer(seconds, seconds)
-            self._timer.start(self._send_filler)
-
     def _send_filler(self) -> None:
         sent, self._sent = self._sent, False
         connection = self._connection
@@ -244,28 +240,26 @@ class ResponseSender:
 
     def _is_over(self) -> bool:
         connection = self._connection
-        if connection.lifecycle is not ESTABLISHED:
+        ends_with_peer = self._response.ends_with_peer
+        if connection.lifecycle is not ESTABLISHED or self._ends_politely():
             return True
-        if self._response.ends_with_peer and connection.io.bytes_read - self._read >= MAX_UNASKED:
-            return True
-        if self._ends_politely():
+        if ends_with_peer and connection.io.bytes_read - self._read >= MAX_UNASKED:
             return True
         job = connection.event_job
         return connection.io.eof_received and (
-            self._response.ends_with_peer
+            ends_with_peer
             or (job is not None and any(isinstance(each, ConnectionReset) for each in job.events))
         )
 
     def _ends_politely(self) -> bool:
         # Events have no end to wait for: it is here, politely, and the client comes back for more.
         connection = self._connection
-        if (
-            connection.lifecycle is not ESTABLISHED
-            or connection.io.eof_received
-            or not self._response.ends_with_peer
-        ):
-            return False
-        return self._protocol.closing or connection.server_context.retiring
+        return (
+            connection.lifecycle is ESTABLISHED
+            and not connection.io.eof_received
+            and self._response.ends_with_peer
+            and (self._protocol.closing or connection.server_context.retiring)
+        )
 
     def _interrupt(self) -> None:
         sleeper, self._greenlet = self._greenlet, None
@@ -305,10 +299,6 @@ def _serve(connection: AnyConnection, event: RequestStarted) -> None:
         request.close()
 
 
-def _respond(connection: AnyConnection, event: ResponseStarted) -> None:
-    ResponseSender(connection, event.body).run()
-
-
 def _upgraded(connection: AnyConnection, event: Upgraded) -> None:
     connection.request = event.request
     for name, function in event.callbacks.items():
@@ -317,10 +307,9 @@ def _upgraded(connection: AnyConnection, event: Upgraded) -> None:
 
 HTTP_HANDLERS: dict[type, Handler] = {
     RequestStarted: _serve,
-    ResponseStarted: _respond,
+    ResponseStarted: lambda connection, event: ResponseSender(connection, event.body).run(),
     Upgraded: _upgraded,
 }
-"""As `handlers.HANDLERS`."""
 
 
 def _upgrade(

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class Isolate(Protocol):
-    """`ServerContext.isolate_errors`."""
-
-    def __call__(self, step: Callable[P, R]) -> Callable[P, R | None]: ...
+Isolate = Callable[[Callable[..., Any]], Callable[..., Any]]  # `ServerContext.isolate_errors`
 
 
 class Registered(Protocol):
@@ -22,15 +15,6 @@ class Registered(Protocol):
     def id(self) -> int: ...
     @property
     def is_dialled(self) -> bool: ...
-    def let_go(self) -> None:
-        """In a process that user code has forked: it is the parent's."""
-
-
-class Observed(Protocol):
-    """What the access log shows of a connection."""
-
-    @property
-    def id(self) -> int: ...
     @property
     def protocol(self) -> str: ...
     @property
@@ -45,9 +29,11 @@ class Observed(Protocol):
     def bytes_written(self) -> int: ...
     @property
     def send_queue(self) -> int: ...
+    def let_go(self) -> None:
+        """In a process that user code has forked: it is the parent's."""
 
 
-class Member(Registered, Observed, Protocol):
+class Member(Registered, Protocol):
     """A connection, as the timeouts of its process see it."""
 
     idle_mark: tuple[int, float] | None  # bytes_read at the last look, and since when

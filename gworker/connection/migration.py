@@ -6,6 +6,7 @@ process does not take the socket, or there.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from gworker.app.callbacks import Callbacks
@@ -20,16 +21,13 @@ NO_CALLBACKS = Callbacks()  # of a connection that another process has taken
 Deferred = tuple[Any, ...]
 
 
+@dataclass(slots=True)
 class Migration:
     """The calls that wait, of the connection number `id`."""
 
-    __slots__ = ("deferred", "id", "size")
-
-    def __init__(self, id: int) -> None:
-        self.id = id
-        self.deferred: list[Deferred] = []
-        # Bytes that were encoded and wait.
-        self.size = 0
+    id: int
+    deferred: list[Deferred] = field(default_factory=list)
+    size: int = 0  # bytes that were encoded and wait
 
     def defer(self, name: str, *arguments: Any) -> None:
         """Do this later: `write` (bytes), `send` (a message), `close` (code, reason), `pause_recv`

@@ -21,8 +21,9 @@ def raw_bytes(data: Any) -> bytes:
     )
 
 
-def check_payload(machine: Protocol, payload: Any) -> None:
-    """Raise TypeError for what a user's protocol has encoded wrongly."""
+def check_payload(machine: Protocol, payload: Any) -> Any:
+    """Return `payload`. Raises TypeError for what a user's protocol has encoded wrongly."""
     if not isinstance(payload, bytes | bytearray | memoryview):
         name = type(machine).__qualname__
         raise TypeError(f"{name}.encode() must return bytes, not {type(payload).__name__}")
+    return payload

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from gevent.event import Event
@@ -19,8 +20,19 @@ from gworker.connection.payload import check_payload, raw_bytes
 from gworker.connection.state import PauseReason
 from gworker.connection.transport import Transport
 from gworker.protocols.base import Protocol
-from gworker.system.peer_address import Credentials, SocketAddress
-from gworker.tls.socket import TlsInfo
+
+NO_SOCKET = SimpleNamespace(
+    remote=None,
+    local=None,
+    tls=None,
+    is_tls=False,
+    peer_credentials=None,
+    eof_received=False,
+    bytes_read=0,
+    bytes_written=0,
+    fileno=lambda: -1,
+    pause_reasons=0,
+)
 
 ENTRY = 64  # bytes that one entry takes besides what it holds: a tuple, and its place in the list
 
@@ -72,48 +84,15 @@ class PendingTransport:
         self.buffered = self.held = 0
         self.was_full = False
 
-    # ---- what it is, as far as there is a socket
-
-    @property
-    def remote(self) -> SocketAddress:
-        return None if self.inner is None else self.inner.remote
-
-    @property
-    def local(self) -> SocketAddress:
-        return None if self.inner is None else self.inner.local
-
-    @property
-    def tls(self) -> TlsInfo | None:
-        return None if self.inner is None else self.inner.tls
-
-    @property
-    def is_tls(self) -> bool:
-        return self.inner is not None and self.inner.is_tls
-
-    @property
-    def peer_credentials(self) -> Credentials | None:
-        return None if self.inner is None else self.inner.peer_credentials
-
-    @property
-    def eof_received(self) -> bool:
-        return self.inner is not None and self.inner.eof_received
-
-    @property
-    def bytes_read(self) -> int:
-        return 0 if self.inner is None else self.inner.bytes_read
-
-    @property
-    def bytes_written(self) -> int:
-        return 0 if self.inner is None else self.inner.bytes_written
-
-    def fileno(self) -> int:
-        return -1 if self.inner is None else self.inner.fileno()
+    def __getattr__(self, name: str) -> Any:
+        # What it is, as far as there is a socket.
+        return getattr(self.inner or NO_SOCKET, name)
 
     # ---- reading: pause_recv() means messages, and there are none before it is open
 
     @property
     def pause_reasons(self) -> int:
-        return self._reasons | (0 if self.inner is None else self.inner.pause_reasons)
+        return self._reasons | (self.inner or NO_SOCKET).pause_reasons
 
     def pause(self, reason: int) -> None:
         if reason & PauseReason.ON_PURPOSE:
@@ -142,9 +121,7 @@ class PendingTransport:
         if raw:
             self._add(raw_bytes(data), True)
         elif machine.waiting_for() != "handshake":
-            payload = machine.encode(data)
-            check_payload(machine, payload)
-            self._add(payload, True)
+            self._add(check_payload(machine, machine.encode(data)), True)
         else:
             # How it is encoded may depend on what is agreed. A copy: a bytearray is its owner's.
             if isinstance(data, str):
@@ -152,8 +129,7 @@ class PendingTransport:
             self._add(data if isinstance(data, str | bytes) else bytes(memoryview(data)), False)
         if self.held >= self.max_send_buffer_size and not self.was_full:
             self.was_full = True
-            if self._owner is not None:
-                self._owner.buffer_full()
+            self._owner.buffer_full()
         return True
 
     def _add(self, message: Any, raw: bool) -> None:
@@ -174,12 +150,10 @@ class PendingTransport:
         """All that was kept, encoded by `machine`, in the pieces in which it is to be written."""
         messages, self._messages = self._messages, []
         self.buffered = self.held = 0
-        pieces = []
-        for message, raw in messages:
-            payload = message if raw else machine.encode(message)
-            if not raw:
-                check_payload(machine, payload)
-            pieces.append(payload)
+        pieces = [
+            message if raw else check_payload(machine, machine.encode(message))
+            for message, raw in messages
+        ]
         return [b"".join(pieces)] if self._joins and pieces else pieces
 
     # ---- the end

@@ -45,7 +45,7 @@ class PingTimer:
         self._ask, self._judge = isolate(self._ask_peer), isolate(self._judge_peer)
         self._clock = clock
         self._timeout = limits.ping_timeout
-        interval = limits.ping_interval
+        self._interval = interval = limits.ping_interval
         period = min(interval / POLLS, self._timeout / 4 or math.inf)
         # Polls per interval.
         self.polls = max(1, math.floor(interval / max(SHORTEST_PERIOD, period)))
@@ -54,7 +54,8 @@ class PingTimer:
         self._asked: deque[tuple[float, list[Asked]]] = deque()
 
     def start(self) -> None:
-        self._timer.start(self.poll)
+        if self._interval:
+            self._timer.start(self.poll)
 
     def stop(self) -> None:
         self._timer.stop()

@@ -54,8 +54,7 @@ class Registry:
         self.expected = 0
         self.extra_descriptors = 0  # descriptors that connections have beyond their first one
         self.max_sockets = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE)
-        most = limits.max_connections_per_address
-        self.per_address = AddressLimit(most) if most else None
+        self.per_address = AddressLimit(limits.max_connections_per_address)
         # Called after a descriptor was closed: acceptors that wait for a free one.
         self.on_closed: list[Callable[[], None]] = []
 
@@ -65,8 +64,7 @@ class Registry:
             return
         self.connections[connection.id] = connection
         self._row[CONNECTIONS] += 1
-        if self.per_address is not None:
-            self.per_address.add(remote)
+        self.per_address.add(remote)
 
     def unregister(self, connection: Registered, remote: SocketAddress) -> None:
         if connection.is_dialled:
@@ -74,8 +72,7 @@ class Registry:
             return
         del self.connections[connection.id]
         self._row[CONNECTIONS] -= 1
-        if self.per_address is not None:
-            self.per_address.remove(remote)
+        self.per_address.remove(remote)
 
     def all(self) -> list[Member]:
         return [*self.connections.values(), *self.dialled.values()]

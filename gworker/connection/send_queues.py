@@ -51,9 +51,7 @@ class SendQueues:
         self._sending = sending
         self._row = row
         self._run_queue = run_queue
-        period = LONGEST_ROUND
-        if send_timeout:
-            period = max(SHORTEST_ROUND, min(LONGEST_ROUND, send_timeout / POLLS))
+        period = max(SHORTEST_ROUND, min(LONGEST_ROUND, send_timeout / POLLS or LONGEST_ROUND))
         self._timer = loop.timer(period, period)
         self._round: list[Member] = []
         self._sum = 0

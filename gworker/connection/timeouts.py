@@ -50,9 +50,7 @@ class Timeouts:
             loop, limits.send_timeout, limits.min_rate, attrgetter("taken"), _takes_too_little
         )
         self.idle = IdleTimeout(loop, limits, registry.connections, isolate)
-        self.pings = (
-            PingTimer(loop, limits, registry.all, isolate) if limits.ping_interval else None
-        )
+        self.pings = PingTimer(loop, limits, registry.all, isolate)
         # What moves with a connection, by its name in what is saved.
         self._kept: dict[str, Deadlines | MinRate | IdleTimeout] = {
             "deadline": self.deadlines,
@@ -62,20 +60,12 @@ class Timeouts:
         }
 
     def start(self) -> None:
-        if self.pings is not None:
-            self.pings.start()
-
-    def start_idle(self, keeps_alive: bool) -> None:
-        """Begin to look for idle connections. keeps_alive: there are connections with
-        exchanges."""
-        self.idle.start(keeps_alive)
+        self.pings.start()
 
     def stop(self) -> None:
         """In a process that user code has forked: look at nothing."""
-        for each in (*self._kept.values(), self.close_deadlines):
+        for each in (*self._kept.values(), self.close_deadlines, self.pings):
             each.stop()
-        if self.pings is not None:
-            self.pings.stop()
 
     def expect(self, peer: object, owed: Owed) -> None:
         """`peer` owes this from now on, or still; "" ends the deadline."""

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from gworker.connection.member import Observed
+from gworker.connection.member import Registered
 from gworker.system.event_loop import Loop, Watcher
 
 log = logging.getLogger("gworker")
@@ -38,7 +38,7 @@ class Unanswered:
         self._watched: dict[str, Watcher] = {}
         self._warned: set[str] = set()
 
-    def watch(self, connection: Observed, handler: object) -> None:
+    def watch(self, connection: Registered, handler: object) -> None:
         """`handler` has returned, and the answer that it owes to `connection` is not given."""
         name = name_of(handler)
         if name in self._watched or name in self._warned or len(self._warned) >= MAX_WARNINGS:

@@ -119,7 +119,7 @@ class WorkerListeners:
 
             return serve_legacy
         protocol = protocol_of(declared, url)
-        server.timeouts.start_idle(protocol.keeps_alive)
+        server.timeouts.idle.start(protocol.keeps_alive)
 
         def serve(socket: _socket.socket, remote: SocketAddress) -> None:
             connection = Connection(server, socket, remote, protocol)

@@ -26,7 +26,7 @@ log = logging.getLogger("gworker")
 
 def admission(server: ServerContext, serve: Serve) -> Serve:
     """`serve`, with the steps before it that the settings of `server` ask for."""
-    if server.registry.per_address is not None:
+    if server.registry.per_address.limit:
         serve = _with_address_limit(server.registry.per_address, serve)
     if server.proxies is not None:
         serve = _with_header(server, server.proxies, serve)

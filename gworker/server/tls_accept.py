@@ -63,8 +63,7 @@ class _Handshaking:
     def begin(self) -> None:
         server = self._server
         server.registry.handshaking.add(self)
-        if server.registry.per_address is not None:
-            server.registry.per_address.add(self._remote)
+        server.registry.per_address.add(self._remote)
         server.timeouts.expect(self, "handshake")
         self._watcher.start(self._on_first_bytes)
 
@@ -130,8 +129,7 @@ class _Handshaking:
             handshake.cancel()
         server = self._server
         server.registry.handshaking.discard(self)
-        if server.registry.per_address is not None:
-            server.registry.per_address.remove(self._remote)
+        server.registry.per_address.remove(self._remote)
         server.timeouts.expect(self, "")
 
     def _close(self) -> None:

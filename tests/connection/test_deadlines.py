@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ticker import Ticker
 
-from gworker.connection.deadlines import BATCH, GRANULARITY, Deadlines
+from gworker.connection.deadlines import BATCH, GRANULARITY, PAUSE, Deadlines
 
 
 class FakeTimer:
@@ -32,8 +32,8 @@ class FakeLoop:
         return self.time
 
     def timer(self, after: float, repeat: float) -> FakeTimer:
-        assert after == repeat == GRANULARITY
-        return self.ticker
+        assert after == repeat
+        return self.ticker if after == GRANULARITY else FakeTimer()
 
     def pass_time(self, seconds: float) -> None:
         for _ in range(round(seconds / GRANULARITY)):
@@ -158,10 +158,8 @@ class Loop:
         self.ticker = Ticker()
         self.soon = Ticker()
 
-    def timer(self, after: float, repeat: float = 0) -> Ticker:
-        if not repeat:
-            self.soon = Ticker()
-        return self.ticker if repeat else self.soon
+    def timer(self, after: float, repeat: float) -> Ticker:
+        return self.soon if after == PAUSE else self.ticker
 
 
 def test_only_the_front_of_the_queue_is_looked_at() -> None:

@@ -42,7 +42,6 @@ def test_ids_go_up_or_come_from_the_instance(board: Scoreboard) -> None:
 
 def test_one_that_is_registered_counts(board: Scoreboard) -> None:
     made = registry(board, max_connections_per_address=1)
-    assert made.per_address is not None
     one = Peer(3)
     made.register(one, REMOTE)
     assert (made.connections[3], made.per_address.is_full(REMOTE)) == (one, True)

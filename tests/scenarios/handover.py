@@ -427,7 +427,7 @@ def slow_service(first_id):
         send_timeout=8, header_timeout=8, message_timeout=8, max_connections_per_address=9
     )
     made = ServerContext(worker, limits, board.row(board.take()), loop, itertools.count(first_id))
-    made.timeouts.start_idle(False)
+    made.timeouts.idle.start(False)
     return made
 
 

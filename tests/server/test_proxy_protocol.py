@@ -166,7 +166,6 @@ def test_one_address_has_no_more_connections_than_it_may(
 ) -> None:
     one = house(None, max_connections_per_address=1)
     per_address = one.service.registry.per_address
-    assert per_address is not None
     one.accept(("192.0.2.1", 1))
     per_address.add(("192.0.2.1", 1))
     far = one.accept(("192.0.2.1", 2))

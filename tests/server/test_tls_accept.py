@@ -65,7 +65,6 @@ def test_an_accepted_socket_becomes_a_connection_and_counts_all_the_time(
     client = accept(owner, server(files))
     assert len(owner.registry.handshaking) == 1
     assert not owner.registry.connections
-    assert owner.registry.per_address is not None
     assert owner.registry.per_address.is_full(REMOTE)
     told: list[str] = []
     Handshake(get_hub().loop, client, lambda: told.append("done"), told.append).start(2)
