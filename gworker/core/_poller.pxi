@@ -117,7 +117,7 @@ cdef class Poller:
             self.epoll = -1
         self.sockets = []
         self.count = self.at = 0
-        self.has_more = False
+        self.has_more = self.is_queued = False
 
     def take_turn(self):
         self.is_queued = False

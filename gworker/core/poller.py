@@ -147,7 +147,7 @@ class Poller:
             self._epoll = None
         self._sockets[:] = [None] * len(self._sockets)
         self._events = iter(())
-        self._has_more = False
+        self._has_more = self._is_queued = False
 
     # ---- a turn
 
