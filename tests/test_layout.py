@@ -67,16 +67,11 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "protocols change on real connections",
     ),
     "core/fields.py": ("http/test_headers.py", "the grammar of what headers take"),
-    "core/states.py": ("core/test_poller.py", "names of attributes"),
     "handover/link.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",
     ),
     "handover/receiver.py": (
-        "handover/test_sender.py",
-        "both ends are proved together, in one event loop",
-    ),
-    "handover/state.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",
     ),

@@ -30,6 +30,12 @@ class Trust:
     def __bool__(self) -> bool:
         return bool(self._text)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trust) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
     def __reduce__(self) -> tuple[type[Trust], tuple[str]]:
         return Trust, (self._text,)
 

@@ -174,7 +174,7 @@ class Observer:
         *end: Any,
     ) -> None:
         # end: bytes that were received, and the close code and its reason, of a whole connection.
-        ip = _client_ip(connection, self._protocol, exchange.head)
+        ip = _client_ip(connection, exchange.head)
         seconds = monotonic() - exchange.began
         self._access.add(
             Entry(
@@ -198,9 +198,9 @@ def _final_status(data: object) -> tuple[int, int]:
     return 0, 0
 
 
-def _client_ip(connection: Registered, protocol: object, head: bytes) -> str:
+def _client_ip(connection: Registered, head: bytes) -> str:
     # The address that trusted proxies name, if the head is whole and they name one.
-    origin = getattr(protocol, "origin", None)
+    origin = connection.origin
     if isinstance(origin, Origin) and origin.trust is not None and head.endswith(b"\r\n\r\n"):
         return Request(head, origin=origin).client_ip or connection.remote_ip
     return connection.remote_ip

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from gworker.app.callbacks import Callbacks
 from gworker.connection.access_recorder import Observer
@@ -20,22 +21,46 @@ from gworker.connection.min_rate import NOT_PEERS_FAULT
 from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, PauseReason, State
 from gworker.connection.transport import Transport
 from gworker.core import ConnectionState
+from gworker.http.forwarded import Origin
 from gworker.protocols.base import Protocol
 from gworker.system import peer_address
-from gworker.system.peer_address import Credentials, Proxied
+from gworker.system.peer_address import Credentials, Proxied, SocketAddress
 from gworker.tls.socket import TlsInfo
 
 if TYPE_CHECKING:
     from gworker.app.worker import Worker
 
+T = TypeVar("T")
+
+
+class Passing(Generic[T]):
+    """An attribute that is None but for moments. It has no slot, as every connection would have
+    that."""
+
+    def __init__(self) -> None:
+        self._values: WeakKeyDictionary[Attributes, T] = WeakKeyDictionary()
+
+    @overload
+    def __get__(self, owner: None, _: object) -> Passing[T]: ...
+    @overload
+    def __get__(self, owner: Attributes, _: object) -> T | None: ...
+    def __get__(self, owner: Attributes | None, _: object) -> Passing[T] | T | None:
+        return self if owner is None else self._values.get(owner)
+
+    def __set__(self, owner: Attributes, value: T | None) -> None:
+        if value is None:
+            self._values.pop(owner, None)
+        else:
+            self._values[owner] = value
+
 
 class Attributes(ConnectionState):
-    __slots__ = ("app_context", "headers", "idle_mark", "migration", "request")
+    __slots__ = ("app_context", "idle_mark", "request")
 
     id: int
     accepted_at: int  # seconds since the epoch
     request: Any
-    headers: Any
+    headers = Passing[Any]()
     idle_mark: tuple[int, float] | None  # bytes_read when it was last seen idle, and since when
     server_context: ServerContext
     io: Transport
@@ -44,7 +69,7 @@ class Attributes(ConnectionState):
     callbacks: Callbacks
     event_job: Job | None  # what waits for its turn; None: nothing does
     lifecycle: State
-    migration: Migration | None  # while MIGRATING
+    migration = Passing[Migration]()  # while MIGRATING
     observer: Observer | None  # None: there is no access log
     app_context: SimpleNamespace | None  # None: nothing was put there
 
@@ -152,6 +177,10 @@ class Attributes(ConnectionState):
     def local_address(self) -> str:
         """Our side as `HOST:PORT` or a path; "" once the connection is closed."""
         return peer_address.text(self.io.local)
+
+    @property
+    def origin(self) -> Origin | SocketAddress:
+        return self.io.origin
 
     # ---- the protocol
 

@@ -23,7 +23,14 @@ from gworker.connection.events import CONNECTION_RESET, CallCallback
 from gworker.connection.handler_job import HandlerJob, begin
 from gworker.connection.handlers import HANDLERS
 from gworker.connection.pending_transport import drain
-from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED, RECONNECTING, PauseReason
+from gworker.connection.state import (
+    CLOSED,
+    CONNECTING,
+    ESTABLISHED,
+    RECONNECTING,
+    PauseReason,
+    State,
+)
 from gworker.connection.transport import Transport
 from gworker.core import accelerate, accelerated_send
 from gworker.protocols.base import HttpEvent, Protocol
@@ -65,8 +72,8 @@ class Connection(Attributes, metaclass=Strict):
         limits = server_context.limits
         self.id = server_context.registry.next_id() if id is None else id
         self.accepted_at = int(time.time())
-        self.request = self.headers = self.idle_mark = self.app_context = None
-        self.event_job = self.migration = self.observer = None
+        self.request = self.idle_mark = self.app_context = None
+        self.event_job = self.observer = None
         self.parser_paused = False
         self.lifecycle = CONNECTING if self.is_dialled else ESTABLISHED
         self.server_context = server_context
@@ -83,7 +90,7 @@ class Connection(Attributes, metaclass=Strict):
         if self.is_dialled:
             protocol.configure({})
         else:
-            self.server_context.configure_protocol(protocol, self.io.remote, self.io.is_tls)
+            self.server_context.configure_protocol(protocol, self.io)
 
     def register(self) -> None:
         self.server_context.registry.register(self, self.io.remote)
@@ -311,6 +318,7 @@ accelerate(
     job=Job,
     plain_socket=_socket.socket,
     tls_socket=TlsSocket,
+    states=tuple(State),
     established=ESTABLISHED,
     answer=answer,
     current=getcurrent,

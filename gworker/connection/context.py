@@ -23,7 +23,7 @@ from gworker.connection.send_queues import SendQueues
 from gworker.connection.timeouts import Timeouts
 from gworker.connection.unanswered import Unanswered
 from gworker.core import Poller, ServerState
-from gworker.http.forwarded import Origin
+from gworker.http.forwarded import Connected, Origin
 from gworker.ipc.scoreboard import Column, Row
 from gworker.logs.access_log import AccessLog
 from gworker.protocols.base import Protocol as Machine
@@ -181,19 +181,18 @@ class ServerContext(ServerState):
         self.row[EXCEPTIONS] += 1
         log.exception(message, *arguments)
 
-    def configure_protocol(
-        self, protocol: Machine, remote: SocketAddress, over_tls: bool = False
-    ) -> None:
-        """Give a protocol the options of its Worker, and HTTP where its peer is. `remote`: the
-        address of the peer."""
+    def configure_protocol(self, protocol: Machine, peer: Connected) -> None:
+        """Give a protocol the options of its Worker, and HTTP what knows where its peer is."""
         protocol.configure(self.worker.options)
         if isinstance(protocol, HeadProtocol):
-            trusted = self.forwarders and self.forwarders.has_peer(remote)
-            if trusted or over_tls:
-                trust = self.forwarders if trusted else None
-                protocol.origin = Origin(remote, trust, "https" if over_tls else "http")
-            else:
-                protocol.origin = remote
+            protocol.origin = peer
+
+    def origin_of(self, remote: SocketAddress, over_tls: bool) -> Origin | SocketAddress:
+        """Where the requests of a peer with this address come from."""
+        trusted = self.forwarders and self.forwarders.has_peer(remote)
+        if not trusted and not over_tls:
+            return remote
+        return Origin(remote, self.forwarders if trusted else None, "https" if over_tls else "http")
 
     def _write_counters(self) -> None:
         # Copy what every message counts into the scoreboard, each time before the event loop

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gworker.http.forwarded import Origin, PeerAddress
+
 Isolate = Callable[[Callable[..., Any]], Callable[..., Any]]  # `ServerContext.isolate_errors`
 
 
@@ -21,6 +23,10 @@ class Registered(Protocol):
     def remote_ip(self) -> str: ...
     @property
     def remote_address(self) -> str: ...
+    @property
+    def origin(self) -> Origin | PeerAddress:
+        """Where its requests come from."""
+
     @property
     def peer_closed(self) -> bool: ...
     @property

@@ -14,6 +14,7 @@ from gworker.connection.closing import leave_tables
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import CallCallback
 from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, PauseReason
+from gworker.http.request import Request
 
 NO_CALLBACKS = Callbacks()  # of a connection that another process has taken
 
@@ -130,7 +131,9 @@ def restore(connection: AnyConnection, state: dict[str, Any]) -> None:
     # While it is suspended.
     connection.accepted_at = state["accepted_at"]
     connection.io.restore(state["transport"])
-    connection.request = state["request"]
+    connection.request = request = state["request"]
+    if isinstance(request, Request):
+        request.come_from(connection.io)
     connection.parser_paused = state["paused"]
     connection.app_context = state["context"]
     if connection.observer is not None and state["observer"] is not None:

@@ -15,6 +15,7 @@ from gworker.connection.state import PauseReason
 from gworker.connection.write_buffer import WriteBuffer
 from gworker.core import TransportState
 from gworker.core.poller import EDGE, IN, READABLE, WRITABLE, Job
+from gworker.http.forwarded import Origin
 from gworker.ipc.scoreboard import Column
 from gworker.system import peer_address
 from gworker.system.peer_address import Credentials, SocketAddress
@@ -71,6 +72,11 @@ class Transport(TransportState):
         if self.is_tls:
             return "ssl"
         return "tcp" if isinstance(peer_address.connected(self.remote), tuple) else "unix"
+
+    @property
+    def origin(self) -> Origin | SocketAddress:
+        """Where the peer's requests come from."""
+        return self._server.origin_of(self.remote, self.is_tls)
 
     @property
     def is_tls(self) -> bool:

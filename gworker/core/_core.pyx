@@ -7,7 +7,7 @@ happens: it reads, frames, calls on_message and sends the answer. All else goes 
 Python, which do the same and more. It knows no error, no end, no handshake and no compression.
 
 It changes these fields and no others: what `_state.pxi` lists as C fields, as follows.
-    TransportState   bytes_read, bytes_written, eof_received, _read_size
+    TransportState   bytes_read, bytes_written, eof_received, _read_size, descriptor, is_simple
     ServerState      bytes_read, bytes_written, requests
     ConnectionState  event_job, parser_paused
     JobState         connection, events, greenlet
@@ -21,7 +21,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.long cimport PyLong_AsLong
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_CLEAR, Py_INCREF, Py_XDECREF
 from cpython.unicode cimport (
     PyUnicode_AsUTF8AndSize, PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8,
 )
@@ -63,7 +63,7 @@ cdef const char *LINE_END = NEWLINE
 
 # What `accelerate` is told.
 cdef object CONNECTION = None, TRANSPORT = None, JOB = None, PLAIN_SOCKET = None, TLS_SOCKET = None
-cdef object ESTABLISHED = None, ANSWER = None, SEND = None, CURRENT = None
+cdef object ANSWER = None, SEND = None, CURRENT = None
 cdef object DATE_FIELD = None  # of `register_framing`
 
 
@@ -126,13 +126,15 @@ cdef int know(socket, int descriptor) except -1:
         io = <TransportState>socket
         io.descriptor = descriptor
         if type(io._socket) is PLAIN_SOCKET:
-            io.is_simple = PLAIN
+            io.bits.is_simple = PLAIN
         elif type(io._socket) is TLS_SOCKET:
-            io.is_simple = TLS
+            io.bits.is_simple = TLS
     return 0
 
 
 cdef tuple NOTHING = ()
+cdef Py_ssize_t READ_SIZE = 65536, LARGE_READ_SIZE = 126976  # as in transport.py
+cdef unsigned char established_state
 
 include "_state.pxi"
 include "_framing.pxi"
@@ -140,11 +142,16 @@ include "_exchange.pxi"
 include "_poller.pxi"
 
 
-def accelerate(*, connection, transport, job, plain_socket, tls_socket, established, answer, current):
-    global CONNECTION, TRANSPORT, JOB, PLAIN_SOCKET, TLS_SOCKET, ESTABLISHED, ANSWER, CURRENT
+def accelerate(
+    *, connection, transport, job, plain_socket, tls_socket, tuple states, established, answer,
+    current
+):
+    global CONNECTION, TRANSPORT, JOB, PLAIN_SOCKET, TLS_SOCKET, STATES, ANSWER, CURRENT
+    global established_state
     CONNECTION, TRANSPORT, JOB = connection, transport, job
     PLAIN_SOCKET, TLS_SOCKET = plain_socket, tls_socket
-    ESTABLISHED, ANSWER, CURRENT = established, answer, current
+    STATES, established_state = states, states.index(established)
+    ANSWER, CURRENT = answer, current
 
 
 def accelerated_send(function):

@@ -46,7 +46,7 @@ cdef class Framing:
             size = PyBytes_GET_SIZE(data)
         else:
             return -1
-        if size >= LARGE and io.is_simple == TLS:
+        if size >= LARGE and io.bits.is_simple == TLS:
             return -1
         head = self.head(machine, sending, payload, size, is_text)
         if head < 0:
@@ -286,7 +286,7 @@ def send(ConnectionState connection not None, data, raw=False):
     cdef Framing framing
     cdef int is_sent
     if (
-        connection.lifecycle is not ESTABLISHED
+        connection.state != established_state
         or raw is not False
         or connection.observer is not None
         or type(connection.io) is not TRANSPORT
@@ -294,7 +294,7 @@ def send(ConnectionState connection not None, data, raw=False):
         return SEND(connection, data, raw)
     io = <TransportState>connection.io
     framing = <Framing>framings.get(type(connection.protocol_machine))
-    if framing is None or io.write_buffer is not None or not io.is_simple:
+    if framing is None or io.write_buffer is not None or not io.bits.is_simple:
         return SEND(connection, data, raw)
     is_sent = framing.send(connection.protocol_machine, io, data)
     if is_sent < 0:
@@ -315,7 +315,7 @@ cdef bint send_parts(
     cdef msghdr message
     cdef ssize_t sent
     cdef Py_ssize_t whole = head_size + size + is_line
-    if io.is_simple == TLS:
+    if io.bits.is_simple == TLS:
         return io.write(joined(head, head_size, body, size, is_line))
     if head_size == whole:
         sent = c_send(io.descriptor, head, whole, MSG_NOSIGNAL | MSG_DONTWAIT)

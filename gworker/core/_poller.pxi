@@ -36,7 +36,6 @@ DEF BATCH = 512  # as in poller.py
 DEF ROUNDS = 4
 
 cdef double SECONDS = 0.005
-cdef Py_ssize_t READ_SIZE = 65536, LARGE_READ_SIZE = 126976
 cdef char received[126976]
 
 
@@ -158,7 +157,7 @@ cdef class Poller:
                 if socket is None:  # closed in this batch
                     continue
                 self.reader = me
-                if type(socket) is TRANSPORT and (<TransportState>socket).is_simple:
+                if type(socket) is TRANSPORT and (<TransportState>socket).bits.is_simple:
                     self.serve(<TransportState>socket, events, me)
                 else:
                     self.begin(socket.on_ready(events), me)
@@ -186,14 +185,14 @@ cdef class Poller:
     cdef int serve(self, TransportState io, uint32_t events, me) except -1:
         # What `Transport.on_ready` does, for what is simple.
         cdef ssize_t size
-        cdef Py_ssize_t asked = io._read_size
+        cdef Py_ssize_t asked = LARGE_READ_SIZE if io.bits.reads_much else READ_SIZE
         cdef ServerState server
         cdef ConnectionState connection
         cdef const char *data
         cdef object read = None
-        if io.pause_reasons or io.eof_received or events != EPOLLIN:
+        if io.pause_reasons or io.bits.eof_received or events != EPOLLIN:
             return self.begin(io.on_ready(events), me)
-        if io.is_simple == TLS:
+        if io.bits.is_simple == TLS:
             try:
                 read = io._socket.recv(asked)
             except BlockingIOError as blocked:
@@ -213,19 +212,19 @@ cdef class Poller:
                 return 0
             data = received
         if size < 0:
-            io.eof_received = True
+            io.bits.eof_received = 1
             io._owner.reset_received()
             return 0
         server = <ServerState>io._server
         io.bytes_read += size
         server.bytes_read += size
         if not size:
-            io.eof_received = True
+            io.bits.eof_received = 1
         elif size == asked:
             if read is None:
                 read = PyBytes_FromStringAndSize(received, size)
                 data = PyBytes_AS_STRING(read)
-            io._read_size = LARGE_READ_SIZE
+            io.bits.reads_much = 1
             io._watch()
         connection = <ConnectionState>io._owner
         self.connection = connection
@@ -235,7 +234,7 @@ cdef class Poller:
             and connection.event_job is None
             and not connection.parser_paused
             and connection.observer is None
-            and connection.lifecycle is ESTABLISHED
+            and connection.state == established_state
         ):
             return self.take(connection, io, server, data, size, read, me)
         if read is None:
@@ -319,9 +318,9 @@ cdef class Poller:
         if connection.parser_paused and framing.is_exchange:
             connection.parser_paused = not (
                 io.write_buffer is None
-                and not io.eof_received
+                and not io.bits.eof_received
                 and not server.takes_no_more
-                and connection.lifecycle is ESTABLISHED
+                and connection.state == established_state
                 and framing.is_at_rest(connection.protocol_machine)
                 and not (self.pending and connection in self.pending)
             )
@@ -346,7 +345,7 @@ cdef class Poller:
         if (
             not job.events
             and connection.observer is None
-            and connection.lifecycle is ESTABLISHED
+            and connection.state == established_state
             and connection.io is io
             and io.write_buffer is None
             and framing.owes_answer(connection.protocol_machine)

@@ -28,13 +28,6 @@ cdef class RequestCore:
         self.body = body
         self.keep_alive = keep_alive
 
-    cdef HeadLines all_lines(self):
-        if self.lines is None:
-            if self._head is None:
-                raise AttributeError("it has no head: its __init__ was not called")
-            self.lines = lines_of(self._head)
-        return self.lines
-
     def _cached(self, key, parse):
         cache = self._cache
         if cache is None:
@@ -46,43 +39,24 @@ cdef class RequestCore:
         return value
 
     def _headers(self, cls):
-        return headers_of(cls, self.all_lines())
+        return headers_of(cls, all_lines(self))
 
     def forget(self):
         """Drop everything that was parsed; it is parsed anew when asked for."""
         self._cache = None
         self.lines = None
 
-    cdef Py_ssize_t begin_of_query(self) noexcept:
-        # Behind the "?" of the target; 0 if there is none.
-        cdef HeadLines lines = self.lines
-        cdef Py_ssize_t start = lines.method_end + 1
-        cdef const char *data = PyBytes_AS_STRING(lines.head)
-        cdef const char *mark
-        if start >= lines.target_end:
-            return 0
-        mark = <const char *>memchr(data + start, c'?', lines.target_end - start)
-        return 0 if mark is NULL else mark - data + 1
-
-    cdef bint is_plain_target(self):
-        # It begins with the path.
-        cdef HeadLines lines = self.all_lines()
-        return (
-            lines.method_end + 1 < lines.target_end
-            and PyBytes_AS_STRING(lines.head)[lines.method_end + 1] == c'/'
-        )
-
     @property
     def method(self):
         """Upper-case, as sent."""
         if self.known_method:
             return METHODS[self.known_method]
-        return self.all_lines().text(0, self.lines.method_end)
+        return all_lines(self).text(0, self.lines.method_end)
 
     @property
     def target(self):
         """The request target as sent."""
-        cdef HeadLines lines = self.all_lines()
+        cdef HeadLines lines = all_lines(self)
         if lines.method_end + 1 > lines.target_end:
             raise IndexError("there is no target")
         return lines.text(lines.method_end + 1, lines.target_end)
@@ -90,7 +64,7 @@ cdef class RequestCore:
     @property
     def version(self):
         """ "1.1" or "1.0"."""
-        cdef HeadLines lines = self.all_lines()
+        cdef HeadLines lines = all_lines(self)
         return lines.text(
             min(lines.target_end + 6, lines.line_end), lines.line_end
         )
@@ -99,9 +73,9 @@ cdef class RequestCore:
     def raw_path(self):
         """The path as sent: still percent-encoded."""
         cdef Py_ssize_t query
-        if not self.is_plain_target():
+        if not is_plain_target(self):
             return split_target(self.target)[0]
-        query = self.begin_of_query()
+        query = begin_of_query(self)
         return self.lines.text(
             self.lines.method_end + 1, query - 1 if query else self.lines.target_end
         )
@@ -110,9 +84,9 @@ cdef class RequestCore:
     def query_string(self):
         """What follows the "?", as sent."""
         cdef Py_ssize_t query
-        if not self.is_plain_target():
+        if not is_plain_target(self):
             return split_target(self.target)[1]
-        query = self.begin_of_query()
+        query = begin_of_query(self)
         return self.lines.text(query, self.lines.target_end) if query else ""
 
     @property
@@ -122,6 +96,37 @@ cdef class RequestCore:
         if not PyUnicode_IS_COMPACT_ASCII(raw) or PyUnicode_GET_LENGTH(raw) > SMALL:
             return unquote(raw)
         return unquoted(<const char *>PyUnicode_DATA(raw), PyUnicode_GET_LENGTH(raw), False)
+
+
+# No methods, as they would make each request larger.
+
+cdef HeadLines all_lines(RequestCore request):
+    if request.lines is None:
+        if request._head is None:
+            raise AttributeError("it has no head: its __init__ was not called")
+        request.lines = lines_of(request._head)
+    return request.lines
+
+
+cdef Py_ssize_t begin_of_query(RequestCore request) noexcept:
+    # Behind the "?" of the target; 0 if there is none.
+    cdef HeadLines lines = request.lines
+    cdef Py_ssize_t start = lines.method_end + 1
+    cdef const char *data = PyBytes_AS_STRING(lines.head)
+    cdef const char *mark
+    if start >= lines.target_end:
+        return 0
+    mark = <const char *>memchr(data + start, c'?', lines.target_end - start)
+    return 0 if mark is NULL else mark - data + 1
+
+
+cdef bint is_plain_target(RequestCore request):
+    # It begins with the path.
+    cdef HeadLines lines = all_lines(request)
+    return (
+        lines.method_end + 1 < lines.target_end
+        and PyBytes_AS_STRING(lines.head)[lines.method_end + 1] == c'/'
+    )
 
 
 cdef inline int digit(char byte) noexcept nogil:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gworker.http.errors import BadRequest, ClientGone
-from gworker.http.forwarded import RequestOrigin
+from gworker.http.forwarded import RequestOrigin, resolved
 from gworker.http.request import Request
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class StreamedRequest(Request):
         self._whole: bytes | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Request, (self._head, self._whole or b"", self.keep_alive, self._origin)
+        origin = resolved(self._origin)
+        return Request, (self._head, self._whole or b"", self.keep_alive, origin)
 
     def attach(self, more: Callable[[], bytes | None]) -> None:
         self._stream = io.BufferedReader(BodyStream(more), 65536)

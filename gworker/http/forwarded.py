@@ -42,7 +42,18 @@ class Origin(NamedTuple):
     scheme: str = "http"
 
 
-RequestOrigin: TypeAlias = Origin | PeerAddress
+class Connected(Protocol):
+    """What works out where its requests come from when it is asked: few handlers ask."""
+
+    @property
+    def origin(self) -> Origin | PeerAddress: ...
+
+
+RequestOrigin: TypeAlias = Origin | PeerAddress | Connected
+
+
+def resolved(origin: RequestOrigin) -> Origin | PeerAddress:
+    return origin if origin is None or isinstance(origin, tuple | str | bytes) else origin.origin
 
 
 class Client(NamedTuple):
@@ -64,12 +75,14 @@ class _Hop(NamedTuple):
 def client_of(
     headers: Headers, origin: RequestOrigin, target: tuple[str, str] | None = None
 ) -> Client:
-    """The client of a request with these headers. origin: an `Origin`, or the address of the peer.
+    """The client of a request with these headers. origin: an `Origin`, the address of the
+    peer, or what knows one of these.
 
     target: scheme and authority of one in absolute form, which count in place of Host (RFC 9112
     section 3.2.2). That a plain connection was "https" is believed only from trusted proxies
     (RFC 9110 section 7.4).
     """
+    origin = resolved(origin)
     peer, trust, scheme = origin if isinstance(origin, Origin) else (origin, None, "http")
     host = headers.get("Host", "")
     if target is not None:

@@ -17,7 +17,7 @@ from gworker.core import RequestCore, parse_cookies
 from gworker.core.python import ABSOLUTE
 from gworker.http.charset import decode
 from gworker.http.errors import BadRequest
-from gworker.http.forwarded import Client, RequestOrigin, client_of
+from gworker.http.forwarded import Client, RequestOrigin, client_of, resolved
 from gworker.http.headers import Headers, HeaderSource
 from gworker.http.parameters import Parameters
 from gworker.http.upgrade import asks_for_websocket, check_upgrade
@@ -51,7 +51,12 @@ class Request(RequestCore):
 
     def __reduce__(self) -> tuple[object, ...]:
         # What pickle(3) copies: the bytes, and nothing that was parsed from them.
-        return Request, (self._head, self.body, self.keep_alive, self._origin)
+        return Request, (self._head, self.body, self.keep_alive, resolved(self._origin))
+
+    def come_from(self, origin: RequestOrigin) -> None:
+        """Ask `origin` from now on where it comes from, if that says what is known."""
+        if resolved(origin) == resolved(self._origin):
+            self._origin = origin
 
     @property
     def query(self) -> Parameters:

@@ -125,6 +125,10 @@ class LegacyConnection(Addresses):
         return local_of(self._socket)
 
     @property
+    def origin(self) -> SocketAddress:
+        return self._remote
+
+    @property
     def tls(self) -> TlsInfo | None:
         return self._socket.secure.info if isinstance(self._socket, TlsCountingSocket) else None
 

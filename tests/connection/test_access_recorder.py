@@ -42,6 +42,7 @@ class Scene:
     remote_ip = "192.0.2.1"
     remote_address = "192.0.2.1:1"
     peer_closed = False
+    origin: Any = None
 
     def __init__(self, machine: Any) -> None:
         self.machine = machine
@@ -363,11 +364,10 @@ def test_a_connection_that_has_switched_to_http_has_one_line_wherever_it_goes_on
 
 def test_what_was_answered_before_a_switch_has_the_client_that_a_proxy_names(scene: Scene) -> None:
     proxied = GET[:-2] + b"X-Forwarded-For: 198.51.100.7\r\n\r\n"
-    scene.machine.origin = Origin(("192.0.2.1", 1), Trust("*"), "http")
+    scene.origin = Origin(("192.0.2.1", 1), Trust("*"), "http")
     assert isinstance(scene.receive(proxied), Request)
     scene.write(scene.machine.encode("yes"), waits=True)
     scene.machine = WebSocketProtocol(1000)
-    scene.machine.origin = Origin(("192.0.2.1", 1), Trust("*"), "http")
     scene.recorder.switched(scene.machine)
     scene.take(scene.send_queue)
     assert [each.ip for each in scene.entries] == ["198.51.100.7"]

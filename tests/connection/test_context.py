@@ -14,12 +14,24 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.config.trusted_proxies import Trust
 from gworker.connection.context import ServerContext
-from gworker.http.forwarded import Origin
+from gworker.http.forwarded import Origin, resolved
 from gworker.ipc.scoreboard import Column, Row, Scoreboard
 from gworker.protocols.http.protocol import HttpProtocol
 from gworker.protocols.text import TextProtocol
 
 REMOTE = ("192.0.2.1", 1)
+
+
+class Near:
+    """A transport, as far as a protocol sees it."""
+
+    def __init__(self, context: ServerContext, over_tls: bool = False) -> None:
+        self._context = context
+        self._over_tls = over_tls
+
+    @property
+    def origin(self) -> Any:
+        return self._context.origin_of(REMOTE, self._over_tls)
 
 
 class Peer:
@@ -76,7 +88,7 @@ def test_a_protocol_gets_the_options_of_its_worker(context: ServerContext) -> No
             self.options = options
 
     protocol = Own(100)
-    context.configure_protocol(protocol, REMOTE)
+    context.configure_protocol(protocol, Near(context))
     assert protocol.options == {"lockstep": True}
 
 
@@ -89,12 +101,13 @@ def test_http_gets_the_address_of_its_peer_and_what_proxies_may_say(
 ) -> None:
     context.forwarders = Trust(trusted)
     protocol = HttpProtocol(100)
-    context.configure_protocol(protocol, REMOTE, over_tls)
+    context.configure_protocol(protocol, Near(context, over_tls))
+    origin = resolved(protocol.origin)
     if not scheme:
-        assert protocol.origin == REMOTE
+        assert origin == REMOTE
     else:
-        assert isinstance(protocol.origin, Origin)
-        assert (protocol.origin.trust is not None) == bool(trusted)
+        assert isinstance(origin, Origin)
+        assert (origin.trust is not None, origin.scheme) == (bool(trusted), scheme)
 
 
 def test_counters_are_written_before_the_loop_sleeps(context: ServerContext, row: Row) -> None:

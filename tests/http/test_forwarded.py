@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 import time
+from typing import Any
 
 import pytest
 
 from gworker.config.trusted_proxies import Trust
 from gworker.http import Request
-from gworker.http.forwarded import Origin
+from gworker.http.forwarded import Origin, client_of
 from gworker.system.peer_address import ip, text
 
 TRUST = Trust("127.0.0.1,10.0.0.0/8,::1,unix")
@@ -151,6 +152,51 @@ def test_over_a_unix_socket() -> None:
 def test_a_request_that_moves_takes_it_along() -> None:
     copy = pickle.loads(pickle.dumps(request("X-Forwarded-For: 192.0.2.7, 10.0.0.1")))
     assert copy.client_ip == "192.0.2.7"
+
+
+class Connection:
+    """It works out its origin when it is asked, and cannot be pickled."""
+
+    def __init__(self, peer: tuple[str, int], trust: Trust | None = None) -> None:
+        self.peer = peer
+        self.trust = trust
+
+    @property
+    def origin(self) -> Any:
+        return self.peer if self.trust is None else Origin(self.peer, self.trust)
+
+    def __reduce__(self) -> Any:
+        raise TypeError
+
+
+def test_a_connection_is_asked_when_the_client_is() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: inner\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n"
+    connection = Connection(("127.0.0.1", 5))
+    one = Request(head, origin=connection)
+    connection.trust = TRUST
+    assert one.client_ip == "192.0.2.7"
+    assert pickle.loads(pickle.dumps(one)).client_ip == "192.0.2.7"
+    assert client_of(one.headers, connection).ip == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("there", "is_asked"),
+    [
+        (Connection(PEER, Trust("127.0.0.1,10.0.0.0/8,::1,unix")), True),
+        (Connection(PEER, Trust("")), False),
+        (Connection(PEER), False),
+        (Connection(("127.0.0.2", 5000), TRUST), False),
+    ],
+)
+def test_a_request_that_has_moved_asks_its_connection_if_that_says_the_same(
+    there: Connection, is_asked: bool
+) -> None:
+    copy = pickle.loads(pickle.dumps(request("X-Forwarded-For: 192.0.2.7")))
+    copy.come_from(there)
+    assert copy.client_ip == "192.0.2.7"
+    copy.forget()
+    there.peer, there.trust = ("198.51.100.1", 1), None
+    assert copy.client_ip == ("198.51.100.1" if is_asked else "192.0.2.7")
 
 
 def test_many_hops_are_followed_to_a_bound() -> None:

@@ -360,7 +360,7 @@ def test_another_version_is_refused():
 
 def test_one_that_cannot_be_unpacked_stays_whole():
     pairs = connect(old, 3)
-    pairs[1][0].accepted_at = -1
+    pairs[1][0].accepted_at = 1
     ours, theirs = link()
     HandoverReceiver(new, theirs, 3)
     before = len(new.registry.connections), new.row[Column.CONNECTIONS]
@@ -377,7 +377,7 @@ def test_one_that_cannot_be_unpacked_stays_whole():
 
 
 def picky(self, state, restore=Connection.restore):
-    if state["accepted_at"] == -1:
+    if state["accepted_at"] == 1:
         raise KeyError("what another version has left out")
     restore(self, state)
 

@@ -26,7 +26,6 @@ from gworker.core.fields import TCHAR
 from gworker.core.python import MAX_FIELDS, MAX_HEADERS, MAX_LINE
 from gworker.errors import ProtocolError
 from gworker.http.errors import RefusedRequest
-from gworker.http.forwarded import RequestOrigin
 from gworker.protocols.buffered import BufferedProtocol
 
 # Bytes of a head that did not become whole which are kept.
@@ -304,28 +303,27 @@ def _refusal_of(error: httptools.HttpParserError) -> ProtocolError:
 
 class HeadProtocol(BufferedProtocol):
     """Cuts off the head. An incomplete one is judged while it arrives, and never exceeds its
-    limits."""
+    limits.
 
-    __slots__ = ("_options", "_scanned", "origin", "raw_head")
+    Subclasses have the attributes: a WebSocket needs them at its beginning only.
+
+    origin: where requests come from; set by the driver. _scanned: bytes of an incomplete head that
+    were judged. raw_head: the head of the request that is to be answered, or as much of one as
+    there was when it was refused.
+    """
+
+    __slots__ = ()
 
     over_datagrams = False
 
-    def __init__(self, max_package_size: int) -> None:
-        super().__init__(max_package_size)
-        self.origin: RequestOrigin = None  # where requests come from: set by the driver
-        self._options: Mapping[str, Any] = {}
-        self._scanned = 0  # bytes of an incomplete head that were judged
-        # The head of the request that is to be answered, or as much of one as there was when it was
-        # refused.
-        self.raw_head = b""
+    # Any, as they may be slots or properties.
+    _options: Any  # Mapping[str, Any]
+    _scanned: Any  # int
+    origin: Any  # RequestOrigin
+    raw_head: Any  # bytes
 
     def configure(self, options: Mapping[str, Any]) -> None:
         self._options = options
-
-    def __getstate__(self) -> Any:
-        # What pickle(3) copies: not the options, which each process sets anew.
-        state: Any = super().__getstate__()
-        return state[0], {**state[1], "_options": {}}
 
     def _keep_partial_head(self) -> None:
         # The access log shows what was refused.

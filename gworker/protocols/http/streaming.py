@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from gworker.core.status import CLOSE
 from gworker.errors import ProtocolError
@@ -96,16 +97,28 @@ class HttpExchange:
 
 class StreamingExchanges(HeadProtocol):
     # It has the state of both halves.
-    __slots__ = ("_head", "_is_fresh", "_phase", "_reader", "_saw_blank", "exchange")
+    __slots__ = (
+        "_head", "_is_fresh", "_options", "_phase", "_reader", "_saw_blank", "_scanned", "exchange",
+        "origin", "raw_head",
+    )  # fmt: skip
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
+        self.origin = None
+        self._options = {}
+        self._scanned = 0
+        self.raw_head = b""
         self._phase = Phase.READING
         self._is_fresh = True  # nothing has arrived yet
         self._saw_blank = False  # the empty line that may come before a request
         self._head: Head | None = None  # of the exchange in progress
         self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
         self.exchange: HttpExchange | None = None
+
+    def __getstate__(self) -> Any:
+        # What pickle(3) copies: not what each process sets anew.
+        state: Any = super().__getstate__()
+        return state[0], {**state[1], "_options": {}, "origin": None}
 
     def _end(self) -> None:
         self._keep_partial_head()

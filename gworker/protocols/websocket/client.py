@@ -110,7 +110,7 @@ class WebSocketClient(WebSocketMachine):
         self._consume(end + 4)
         response = _parse(head)
         self._check(response)
-        self._phase = Phase.OPEN
+        self._begin()
         self.has_output = bool(self._output)
         return Opened(response)
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from gworker.core import apply_mask
 from gworker.errors import ProtocolError, SendBufferFull
+from gworker.http.forwarded import RequestOrigin
+from gworker.http.request import Request
 from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http.head import HeadProtocol
@@ -46,8 +48,16 @@ COMPRESSED_SLACK = 3
 # Bytes that may be sent, and are kept, before the handshake is over.
 MOST_HELD = 1024 * 1024
 
-# The farewell of a WebSocket that lives, or whose peer was the first to say one.
-NOTHING_SAID = (0, "")
+
+class Ending(NamedTuple):
+    """How a WebSocket has ended: see `WebSocketMachine`."""
+
+    close_code: int = 0
+    close_reason: str = ""
+    farewell: tuple[int, str] = (0, "")  # of one whose peer was the first to say something
+
+
+ALIVE = Ending()
 
 # Where a WebSocket stands.
 #
@@ -64,23 +74,54 @@ Phase = Enum("Phase", ["HANDSHAKE", "DECIDING", "OPEN", "CLOSING", "ENDED", "OVE
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
 
 
+class Opening:
+    """What only the handshake needs: see `HeadProtocol`. request: the one that is not decided."""
+
+    __slots__ = ("_options", "_request", "_scanned", "origin", "raw_head")
+
+    def __init__(self) -> None:
+        self._options: Mapping[str, Any] = {}
+        self._request: Request | None = None
+        self._scanned = 0
+        self.origin: RequestOrigin = None
+        self.raw_head = b""
+
+    def __getstate__(self) -> Any:
+        # What pickle(3) copies: not what each process sets anew.
+        state: Any = super().__getstate__()
+        return state[0], {**state[1], "_options": {}, "origin": None}
+
+
+def of_opening(name: str, otherwise: object) -> Any:
+    """An attribute of the `Opening`. Once there is none, it is `otherwise`, and is not set."""
+
+    def get(machine: WebSocketMachine) -> object:
+        opening = machine.opening
+        return otherwise if opening is None else getattr(opening, name)
+
+    def put(machine: WebSocketMachine, value: object) -> None:
+        if machine.opening is not None:
+            setattr(machine.opening, name, value)
+
+    return property(get, put)
+
+
 class WebSocketMachine(HeadProtocol):
     """Messages are str (text) and bytes (binary); sends str as text, bytes-like objects as binary.
 
     close_code, close_reason: what the peer's Close frame said; 1005 if it gave no code, 1006 if the
     connection ended without one, 0 while it lives. farewell: code and reason of ours, if that was
     the first.
-    subprotocol: the one agreed on, "" without one.
+    subprotocol: the one agreed on, "" without one. opening: None once it is open.
     """
 
     __slots__ = (
         "_deflate",
+        "_ending",
         "_message",
         "_output",
         "_phase",
-        "close_code",
-        "close_reason",
-        "farewell",
+        "opening",
         "subprotocol",
     )
 
@@ -97,10 +138,31 @@ class WebSocketMachine(HeadProtocol):
         self._output: bytes | bytearray = b""
         # How messages are compressed, if that was agreed on.
         self._deflate: Deflate | None = None
-        self.close_code = 0
-        self.close_reason = ""
-        self.farewell = NOTHING_SAID
+        self._ending = ALIVE
         self.subprotocol = ""
+        self.opening: Opening | None = Opening()
+
+    _options = of_opening("_options", {})
+    _scanned = of_opening("_scanned", 0)
+    origin = of_opening("origin", None)
+    raw_head = of_opening("raw_head", b"")
+
+    @property
+    def close_code(self) -> int:
+        return self._ending.close_code
+
+    @property
+    def close_reason(self) -> str:
+        return self._ending.close_reason
+
+    @property
+    def farewell(self) -> tuple[int, str]:
+        return self._ending.farewell
+
+    def _begin(self) -> None:
+        # It is open from now on.
+        self._phase = _OPEN
+        self.opening = None
 
     def _read_opening(self) -> object:
         raise NotImplementedError
@@ -139,7 +201,7 @@ class WebSocketMachine(HeadProtocol):
 
     def _need(self) -> object:
         if self._ended and (self._phase is _OPEN or self._phase is _CLOSING):
-            self.close_code = ABNORMAL
+            self._ending = self._ending._replace(close_code=ABNORMAL)
             self._end()
         return self._wait()
 
@@ -238,7 +300,8 @@ class WebSocketMachine(HeadProtocol):
             return self._need()
         payload = self._unmasked(start, length)
         if opcode == CLOSE:
-            self.close_code, self.close_reason = parse_close(payload)
+            code, reason = parse_close(payload)
+            self._ending = self._ending._replace(close_code=code, close_reason=reason)
             self._end()
             return EOF
         if opcode == PING:
@@ -249,10 +312,11 @@ class WebSocketMachine(HeadProtocol):
     def _refuse(self, violation: Violation) -> ProtocolError:
         # RFC 6455 section 7.1.7: fail the connection, with a Close frame unless one was sent.
         reply = self.data_to_send()
+        farewell = self.farewell
         if self._phase is _OPEN:
-            reply += self._frame(FIN | CLOSE, close_payload(violation.code, str(violation)))
-            self.farewell = violation.code, str(violation)
-        self.close_code = ABNORMAL
+            farewell = violation.code, str(violation)
+            reply += self._frame(FIN | CLOSE, close_payload(*farewell))
+        self._ending = self._ending._replace(close_code=ABNORMAL, farewell=farewell)
         self._end()
         return ProtocolError(str(violation), reply)
 
@@ -347,7 +411,7 @@ class WebSocketMachine(HeadProtocol):
         """
         payload = close_payload(code, reason)
         if self._phase is _OPEN:
-            self.farewell = code, reason
+            self._ending = self._ending._replace(farewell=(code, reason))
             self._phase = _CLOSING
             if self._message:
                 self._message.drop()

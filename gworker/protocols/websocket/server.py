@@ -30,7 +30,7 @@ from gworker.protocols.http.response import FAILED, PLAIN, encode_response
 from gworker.protocols.websocket.deflate import Deflate
 from gworker.protocols.websocket.extensions import answer_offers
 from gworker.protocols.websocket.frames import BINARY, FIN, TEXT, frame, header
-from gworker.protocols.websocket.machine import Phase, WebSocketMachine
+from gworker.protocols.websocket.machine import Phase, WebSocketMachine, of_opening
 from gworker.protocols.websocket.message import not_utf8
 from gworker.protocols.websocket.options import DEFAULT_COMPRESSION, Origins
 
@@ -44,15 +44,12 @@ _OURS = frozenset(
 
 
 class WebSocketProtocol(WebSocketMachine):
-    __slots__ = ("_request",)
+    __slots__ = ()
 
     reconnects_at_once = True
     peer_masks = True
     _frame = staticmethod(frame)
-
-    def __init__(self, max_package_size: int) -> None:
-        super().__init__(max_package_size)
-        self._request: Request | None = None  # while its handshake is not decided
+    _request: Any = of_opening("_request", None)
 
     def __reduce_ex__(self, version: SupportsIndex) -> Any:
         # What pickle(3) copies. Thousands of idle WebSockets move at once, so their copies are
@@ -75,7 +72,7 @@ class WebSocketProtocol(WebSocketMachine):
         protocol.closing = closing
         protocol.subprotocol = subprotocol
         protocol._deflate = deflate
-        protocol._phase = _OPEN
+        protocol._begin()
         return protocol
 
     has_pending: Any = WebSocketMachine.has_pending  # the property, whatever mypy takes it for
@@ -167,11 +164,9 @@ class WebSocketProtocol(WebSocketMachine):
                 fields[EXTENSIONS] = extensions
         answer = _switching_protocols(request, fields)
         request.forget()
-        self.raw_head = b""  # `connection.request` has it
         self.subprotocol = subprotocol
         self._deflate = deflate
-        self._request = None
-        self._phase = _OPEN
+        self._begin()  # what it forgets `connection.request` has
         self._output = answer + bytes(self._output)
         self.has_output = True
 
@@ -223,11 +218,12 @@ class WebSocketProtocol(WebSocketMachine):
         return error.reply
 
     def _undecided(self) -> Request:
-        if self._phase is not _DECIDING or self._request is None:
+        request: Request | None = self._request
+        if self._phase is not _DECIDING or request is None:
             raise RuntimeError(
                 "there is no handshake to answer: none has come, or it was answered already"
             )
-        return self._request
+        return request
 
     def timed_out(self) -> bytes:
         if self._phase is not _HANDSHAKE:

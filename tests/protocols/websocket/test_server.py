@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import sys
 
 import pytest
@@ -267,3 +268,24 @@ def test_origins(fields, passes):
             with pytest.raises(BadRequest, match="may not open") as caught:
                 protocol.next_event()
             assert caught.value.status == 403
+
+
+def test_one_that_is_open_keeps_nothing_of_its_handshake() -> None:
+    protocol = undecided()
+    protocol.origin = ("192.0.2.1", 1)
+    assert (protocol.origin, protocol.raw_head[:5]) == (("192.0.2.1", 1), b"GET /")
+    protocol.accept_handshake()
+    assert protocol.opening is None
+    protocol.configure({"origins": ()})
+    protocol.origin = ("192.0.2.1", 1)
+    assert (protocol.origin, protocol.raw_head) == (None, b"")
+
+
+def test_what_moves_in_a_handshake_has_neither_options_nor_the_peer() -> None:
+    protocol = WebSocketProtocol(100)
+    protocol.configure({"origins": lambda: None})  # pickle(3) cannot copy it
+    protocol.origin = protocol.configure
+    protocol.receive_data(b"GET / HT")
+    assert protocol.next_event() is NEED_DATA
+    copy = pickle.loads(pickle.dumps(protocol))
+    assert (copy.origin, copy.take_unparsed()) == (None, b"GET / HT")
