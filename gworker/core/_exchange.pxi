@@ -77,6 +77,7 @@ cdef class HttpFraming(Framing):
         )
 
     cdef int send(self, machine, TransportState io, data) except -2:
+        cdef bytes common = date(clock())  # first: it is code in Python
         cdef PyObject *head = slot(machine, self.head_of)
         cdef Py_ssize_t size
         if (
@@ -85,7 +86,7 @@ cdef class HttpFraming(Framing):
             or head == <PyObject *>None
             or head == <PyObject *>self.head_only
             or not is_simple_head(self.heads, head)
-            or not make_answer(&http_answer, data, self.response, date(clock()))
+            or not make_answer(&http_answer, data, self.response, common)
         ):
             return -1
         set_slot(machine, self.head_of, None)

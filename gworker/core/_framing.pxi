@@ -23,7 +23,10 @@ cdef class Framing:
 
     cdef inline Py_ssize_t most(self, machine):
         # The largest message; -1 if it is no number that C has.
-        size = <object>slot(machine, self.limit)
+        cdef PyObject *found = slot(machine, self.limit)
+        if found is NULL:
+            return -1
+        size = <object>found
         return PyLong_AsLong(size) if type(size) is int and 0 <= size <= LARGEST else -1
 
     cdef object next(self, machine, const char *data, Py_ssize_t size, Py_ssize_t *at):

@@ -169,6 +169,8 @@ cdef class Poller:
                     return
         except BaseException:
             self.reader = None
+            if socket is not None:  # it is not served again before it is closed
+                self.forget(descriptor, socket)
             self.hub.handle_error(socket, *sys.exc_info())
             return
         self.has_more = False

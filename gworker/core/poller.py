@@ -203,6 +203,8 @@ class Poller:
                     at_once *= 2
         except BaseException:
             self.reader = None
+            if socket is not None:  # it is not served again before it is closed
+                self.forget(descriptor, socket)
             self._hub.handle_error(socket, *sys.exc_info())
             return
         self._has_more = False
