@@ -132,11 +132,16 @@ class Served:
             "bytes_written": context.bytes_written,
         }
 
+    def hang_up(self, far: Far) -> None:
+        """End it from both sides."""
+        far.connection.set_callback("on_close", None)
+        far.connection.destroy()
+        far.socket.close()
+        self.fars.remove(far)
+
     def close(self) -> None:
-        for far in self.fars:
-            far.connection.set_callback("on_close", None)
-            far.connection.destroy()
-            far.socket.close()
+        for far in list(self.fars):
+            self.hang_up(far)
         until(lambda: not self.context.lingerer.sockets and not self.context.is_at_work)
         self.context.poller.let_go()
         self.context.run_queue.stop()
