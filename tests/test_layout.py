@@ -48,7 +48,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_http_long.py",
         "bodies come and go in pieces over real sockets",
     ),
-    "connection/member.py": ("connection/test_ping.py", "types for annotations alone"),
     "connection/migration.py": (
         "handover/test_sender.py",
         "it lasts while a connection is on its way",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from gworker.connection.member import Registered
+from gworker.connection.registry import Registered
 from gworker.http.forwarded import Origin
 from gworker.http.request import Request
 from gworker.logs.access_log import AccessLog, Entry

@@ -52,7 +52,7 @@ def wake(connection: AnyConnection) -> None:
     try:
         connection.protocol_machine.notify_waiter()
     except BaseException:
-        connection.protocol_failed()
+        protocol_failed(connection)
 
 
 def continue_parsing(connection: AnyConnection) -> None:

@@ -134,7 +134,7 @@ def end(connection: AnyConnection, abort: bool = False, reset: bool = False) -> 
     else:
         connection.io.close()
     try:
-        connection.flush_observer()
+        flush_observer(connection)
         if not is_told:
             connection.wake()
             if connection.callbacks.on_close is not None:
@@ -143,6 +143,12 @@ def end(connection: AnyConnection, abort: bool = False, reset: bool = False) -> 
                     connection.server_context.pool.start_soon(job)
     finally:
         connection.server_context.registry.notify_closed()
+
+
+def flush_observer(connection: AnyConnection) -> None:
+    # The access log gets the lines that are due.
+    if connection.observer is not None:
+        connection.server_context.isolate_errors(connection.observer.closed)(connection)
 
 
 def leave_tables(connection: AnyConnection) -> None:

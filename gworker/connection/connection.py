@@ -122,14 +122,12 @@ class Connection(Attributes, metaclass=Strict):
     notify = callbacks.notify
     buffer_full = callbacks.buffer_full
     tell_drained = callbacks.tell_drained
-    protocol_failed = callbacks.protocol_failed
     handler_failed = callbacks.handler_failed
     continue_parsing = callbacks.continue_parsing
 
     data_received = receiving.data_received
     parse = receiving.parse
     may_parse = receiving.may_parse
-    set_deadline = receiving.set_deadline
     deadline_passed = receiving.deadline_passed
 
     send = accelerated_send(sending.send)
@@ -144,6 +142,7 @@ class Connection(Attributes, metaclass=Strict):
     close_timed_out = closing.close_timed_out
     fail = closing.fail
     end = closing.end
+    flush_observer = closing.flush_observer
     let_go = closing.let_go
 
     may_still_ask = property(retiring.may_still_ask)
@@ -293,11 +292,6 @@ class Connection(Attributes, metaclass=Strict):
     def observe(self) -> None:
         # Write to the access log, if there is one. Before `open`.
         self.observer = self.server_context.observer(self.protocol_machine)
-
-    def flush_observer(self) -> None:
-        # The access log gets the lines that are due.
-        if self.observer is not None:
-            self.server_context.isolate_errors(self.observer.closed)(self)
 
     def notify_waiter(self) -> None:
         """The process begins to retire: an exchange that has no end of its own looks for one."""

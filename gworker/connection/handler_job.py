@@ -21,6 +21,7 @@ from greenlet import greenlet
 from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, handle
 from gworker.connection.events import CONTINUE_PARSING, ConnectionReset
+from gworker.connection.receiving import set_deadline
 from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, PauseReason
 from gworker.protocols.base import EOF, MORE, Control, HttpEvent
 
@@ -192,6 +193,6 @@ class HandlerJob(Job):
 
 def begin(connection: AnyConnection) -> None:
     # Ask the protocol what it is waiting for at first.
-    connection.set_deadline()
+    set_deadline(connection)
     if isinstance(connection.event_job, HandlerJob):
         connection.event_job.shakes_hands = connection.shakes_hands

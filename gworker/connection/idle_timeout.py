@@ -13,8 +13,8 @@ import time
 
 from gworker.app.limits import Limits
 from gworker.connection.deadlines import MOVED_SECONDS
-from gworker.connection.member import Isolate, Member, Registered
 from gworker.connection.open_connections import OpenConnections
+from gworker.connection.registry import Isolate, Member, Registered
 from gworker.system.event_loop import Loop, Watcher
 
 log = logging.getLogger("gworker")
@@ -128,12 +128,10 @@ class IdleTimeout:
     def _is_endless(self, connection: Member, now: float, seconds: float) -> bool:
         # True if the message that is arriving takes too long. Only while we are ready to read it.
         which = connection.unfinished
+        before, since = self.messages.pop(connection.id, (which, now))
         if which is None:
-            self.messages.pop(connection.id, None)
             return False
-        known = self.messages.get(connection.id)
-        if known is None or known[0] not in (which, None):
-            self.messages[connection.id] = (which, now)
-            return False
-        self.messages[connection.id] = (which, known[1])
-        return now - known[1] >= seconds
+        if before not in (which, None):  # that one is whole, and another one has begun
+            since = now
+        self.messages[connection.id] = (which, since)
+        return now - since >= seconds

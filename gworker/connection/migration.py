@@ -13,6 +13,7 @@ from gworker.app.callbacks import Callbacks
 from gworker.connection.closing import leave_tables
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import CallCallback
+from gworker.connection.receiving import set_deadline
 from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, PauseReason
 from gworker.http.request import Request
 
@@ -69,7 +70,7 @@ def resume(connection: AnyConnection) -> None:
     connection.lifecycle = ESTABLISHED
     connection.io.reattach()
     # a deadline that has passed meanwhile was not told
-    connection.server_context.isolate_errors(type(connection).set_deadline)(connection)
+    connection.server_context.isolate_errors(set_deadline)(connection)
     apply(connection, deferred)
     connection.read_on()
 

@@ -46,7 +46,7 @@ class PendingTransport:
     """
 
     __slots__ = (
-        "_is_over",
+        "_end",
         "_joins",
         "_messages",
         "_owner",
@@ -76,7 +76,7 @@ class PendingTransport:
         self._stop = stop
         self._joins = joins
         self._messages: list[tuple[Any, bool]] = []
-        self._is_over: Event | None = None
+        self._end = Event()
         self._reasons = 0
         self.kind = kind
         self.inner: Transport | None = None
@@ -160,9 +160,7 @@ class PendingTransport:
 
     def wait(self, timeout: float | None) -> bool:
         """Block this greenlet until it is open or closed. False: `timeout` seconds passed first."""
-        if self._is_over is None:
-            self._is_over = Event()
-        return self._is_over.wait(timeout)
+        return self._end.wait(timeout)
 
     @property
     def is_over(self) -> bool:
@@ -173,8 +171,7 @@ class PendingTransport:
         self._messages = []
         self.buffered = self.held = 0
         self._owner = None
-        if self._is_over is not None:
-            self._is_over.set()
+        self._end.set()
 
     def abort(self, reset: bool = False) -> None:
         self._stop()

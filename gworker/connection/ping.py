@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from gworker.app.limits import Limits
-from gworker.connection.member import Isolate, Member
+from gworker.connection.registry import Isolate, Member
 from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")

@@ -6,6 +6,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
+from gworker.connection.callbacks import protocol_failed
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, new_job
 from gworker.connection.events import ProtocolViolation
 from gworker.connection.state import AWAITING_CLOSE, CLOSING, CONNECTING, ESTABLISHED, PauseReason
@@ -98,7 +99,7 @@ def parse(  # noqa: PLR0915
         elif event.__class__ is _Raised:
             raise event.error  # noqa: TRY301 - as if it were raised here
         if event is NEED_DATA:
-            connection.set_deadline()
+            set_deadline(connection)
         while event is not NEED_DATA:
             if event is PAUSED:
                 connection.parser_paused = True
@@ -124,13 +125,13 @@ def parse(  # noqa: PLR0915
                     break
             if not machine.has_pending and not connection.io.eof_received:
                 if connection.server_context.timeouts.pending:
-                    connection.set_deadline()
+                    set_deadline(connection)
                 break
             event = machine.next_event()
     except ProtocolError as error:
         events.append(ProtocolViolation(error))
     except BaseException:
-        connection.protocol_failed(events)
+        protocol_failed(connection, events)
     finally:
         if data is None:
             connection.server_context.poller.reader = None
@@ -142,7 +143,7 @@ def parse(  # noqa: PLR0915
         if machine.has_output:
             connection.write_output()
     except BaseException:
-        connection.protocol_failed()
+        protocol_failed(connection)
 
 
 def _may_go_on(connection: AnyConnection, data: bytes | None) -> bool:
@@ -229,6 +230,6 @@ def deadline_passed(connection: AnyConnection) -> None:
     if connection.lifecycle is not ESTABLISHED:
         return
     if connection.io.pause_reasons & PauseReason.ON_PURPOSE:  # nothing can come of it
-        connection.set_deadline()
+        set_deadline(connection)
     elif connection.protocol_machine.waiting_for():
         connection.begin_close(connection.protocol_machine.timed_out())

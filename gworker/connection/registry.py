@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from gworker.app.limits import Limits
 from gworker.connection.address_limit import AddressLimit
-from gworker.connection.member import Member, Registered
 from gworker.connection.open_connections import OpenConnections
+from gworker.http.forwarded import Origin, PeerAddress
 from gworker.ipc.scoreboard import Column, Row
 from gworker.system.peer_address import SocketAddress
 
@@ -19,6 +19,83 @@ CONNECTIONS = Column.CONNECTIONS.value
 # Descriptors that the sockets of connections leave for everything else: files, databases, the
 # control channel.
 RESERVE = 64
+
+
+# `ServerContext.isolate_errors`: how what is done with one connection costs no other.
+Isolate = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Registered(Protocol):
+    """A connection, or a socket that is handled in place of one."""
+
+    id: int
+
+    @property
+    def is_dialled(self) -> bool: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def remote_ip(self) -> str: ...
+    @property
+    def remote_address(self) -> str: ...
+    @property
+    def origin(self) -> Origin | PeerAddress:
+        """Where its requests come from."""
+
+    @property
+    def peer_closed(self) -> bool: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def send_queue(self) -> int: ...
+    def let_go(self) -> None:
+        """In a process that user code has forked: it is the parent's."""
+
+
+class Member(Registered, Protocol):
+    """A connection, as the timeouts of its process see it."""
+
+    idle_mark: tuple[int, float] | None  # bytes_read at the last look, and since when
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def unacknowledged(self) -> int: ...
+    @property
+    def is_idle(self) -> bool:
+        """No handler runs, and nothing waits."""
+
+    @property
+    def is_held(self) -> bool:
+        """It is not read, whatever the peer sends."""
+
+    @property
+    def is_resting(self) -> bool:
+        """It is between two exchanges."""
+
+    @property
+    def unfinished(self) -> int | None:
+        """Which message has come in part, as a number; None: none."""
+
+    @property
+    def io(self) -> object:
+        """Its transport: another one after each time that it is dialled."""
+
+    def ping(self) -> bool:
+        """Ask the peer. False: that is not possible."""
+
+    def is_silent(self, read: int, written: int) -> bool:
+        """Whether nothing has come since `bytes_read` was `read`, and nothing went, unless -1,
+        since `bytes_written` was `written`."""
+
+    def expire(self) -> None:
+        """The peer does not answer: end the connection."""
+
+    def close(self, data: object = None, code: int = 1000, reason: str = "") -> None: ...
+    def reset(self) -> None:
+        """Close it with a reset."""
 
 
 class Handshaking(Protocol):

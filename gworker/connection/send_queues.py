@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gworker.connection.member import Member
 from gworker.connection.min_rate import POLLS
+from gworker.connection.registry import Member
 from gworker.connection.run_queue import RunQueue
 from gworker.ipc.scoreboard import Column, Row
 from gworker.system.event_loop import Loop

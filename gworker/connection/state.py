@@ -49,5 +49,5 @@ class PauseReason:
     GONE: Final = DETACHED | CLOSED
     ALL: Final = BACKPRESSURE | USER | WRITE_BLOCKED | HANDOVER
 
+    # The others end by themselves, or by what the peer does.
     ON_PURPOSE: Final = USER | HANDOVER
-    """The others end by themselves, or by what the peer does."""

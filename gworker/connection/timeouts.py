@@ -15,10 +15,9 @@ from typing import Any, Literal
 from gworker.app.limits import Limits
 from gworker.connection.deadlines import Deadlines
 from gworker.connection.idle_timeout import IdleTimeout
-from gworker.connection.member import Isolate, Member, Registered
 from gworker.connection.min_rate import MinRate
 from gworker.connection.ping import PingTimer
-from gworker.connection.registry import Registry
+from gworker.connection.registry import Isolate, Member, Registered, Registry
 from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")

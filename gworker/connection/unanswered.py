@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from gworker.connection.member import Registered
+from gworker.connection.registry import Registered
 from gworker.system.event_loop import Loop, Watcher
 
 log = logging.getLogger("gworker")
