@@ -151,7 +151,8 @@ class Job(JobState):
                     # What has come so far is answered here, what comes from now on by a successor.
                     server.holder.hold(connection)
                 for event in batch:
-                    if isinstance(event, Control):
+                    kind = event.__class__
+                    if kind is not str and kind is not bytes and isinstance(event, Control):
                         self.handle(event)
                     elif connection.lifecycle is ESTABLISHED:
                         server.requests += 1
