@@ -97,6 +97,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 ABOUT_MORE = {
     "core/test_differential.py": "both cores, with the same bytes",
     "core/test_differential_connections.py": "both cores, with the same reads",
+    "core/test_leaks.py": "both cores: what they keep",
     "core/test_packaging.py": "the package itself: which core is built, and which one runs",
     "connection/test_faulty_protocols.py": "every method of a protocol, wherever it is called",
     "master/test_reload_settings.py": "settings of a reload, from the file to the last process",
