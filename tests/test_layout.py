@@ -66,6 +66,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "protocols change on real connections",
     ),
     "core/fields.py": ("http/test_headers.py", "the grammar of what headers take"),
+    "core/python.py": ("core/test_differential.py", "the other core does the same"),
     "handover/link.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",

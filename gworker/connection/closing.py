@@ -82,6 +82,7 @@ def begin_close(connection: AnyConnection, farewell: bytes, awaiting: bool = Fal
         raise
     # The peer is gone, or on_buffer_full has ended it, or even begun anew.
     if connection.lifecycle is AWAITING_CLOSE:
+        io.read_into(None)  # what still comes is dropped
         io.resume(PauseReason.ALL)
     elif connection.lifecycle is CLOSING:
         io.pause(PauseReason.BACKPRESSURE)

@@ -126,6 +126,7 @@ class Connection(Attributes, metaclass=Strict):
     continue_parsing = callbacks.continue_parsing
 
     data_received = receiving.data_received
+    buffer_received = receiving.buffer_received
     parse = receiving.parse
     may_parse = receiving.may_parse
     deadline_passed = receiving.deadline_passed

@@ -11,7 +11,7 @@ from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, new_j
 from gworker.connection.events import ProtocolViolation
 from gworker.connection.state import AWAITING_CLOSE, CLOSING, CONNECTING, ESTABLISHED, PauseReason
 from gworker.errors import ProtocolError
-from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, Protocol, Switch
+from gworker.protocols.base import EOF, LARGE, MORE, NEED_DATA, PAUSED, Protocol, Switch
 
 MAX_UNASKED = 65536
 """Bytes that a peer may send while an answer is due to it, or while it is sent events: they are
@@ -25,7 +25,8 @@ class _Raised:
         self.error = error
 
 
-def data_received(connection: AnyConnection, data: bytes) -> Job | None:
+def data_received(connection: AnyConnection, data: bytes | None) -> Job | None:
+    # None: what has come is in the protocol's receive buffer.
     job = connection.event_job
     if (
         job is None
@@ -74,6 +75,16 @@ def data_received(connection: AnyConnection, data: bytes) -> Job | None:
     ):
         connection.io.resume(PauseReason.BACKPRESSURE)
     return None
+
+
+def buffer_received(connection: AnyConnection, size: int) -> Job | None:
+    job = connection.event_job
+    if job is not None and job.greenlet is not None and job.waiter is None:
+        count_unread(connection, size)
+    buffer = connection.protocol_machine.receive_buffer
+    if buffer is None or (buffer.left and not buffer.is_watched):
+        return None
+    return data_received(connection, None)
 
 
 # A part of it would cost a call for each message.
@@ -128,6 +139,10 @@ def parse(  # noqa: PLR0915
                     set_deadline(connection)
                 break
             event = machine.next_event()
+        else:
+            buffer = machine.receive_buffer
+            if buffer is not None and buffer.left >= LARGE:
+                connection.io.read_into(buffer)
     except ProtocolError as error:
         events.append(ProtocolViolation(error))
     except BaseException:

@@ -27,6 +27,7 @@ def switch(connection: AnyConnection, protocol: str | type[Protocol] | Protocol)
         return
     connection.configure(new)
     rest = old.take_unparsed()
+    connection.io.read_into(None)
     if rest:
         new.receive_data(rest)
     if connection.io.eof_received:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gworker.connection.state import PauseReason
 from gworker.connection.write_buffer import WriteBuffer
-from gworker.core import TransportState
+from gworker.core import ReceiveBuffer, TransportState
 from gworker.core.poller import EDGE, IN, READABLE, WRITABLE, Job
 from gworker.http.forwarded import Origin
 from gworker.ipc.scoreboard import Column
@@ -38,6 +38,7 @@ class Transport(TransportState):
 
     write_buffer: what the kernel has not taken yet; None: nothing. pause_reasons: bits of
     PauseReason; read only. eof_received: the peer has finished sending. remote: its address.
+    receive_buffer: where what comes next is read to; None: it goes to the owner.
     bytes_read, bytes_written: counted from the beginning. max_send_buffer_size: bytes of
     `write_buffer` that make it full.
     """
@@ -56,6 +57,7 @@ class Transport(TransportState):
         self._owner: Any = owner  # None once it is closed: the owner is freed at once then
         self._socket = socket
         self._read_size = READ_SIZE
+        self.receive_buffer: ReceiveBuffer | None = None
         self.remote = remote
         self.write_buffer: WriteBuffer | None = None
         self.pause_reasons = 0
@@ -114,6 +116,9 @@ class Transport(TransportState):
             if events & READABLE:  # an end or an error is told whatever is asked for
                 self._watch()
             return None
+        buffer = self.receive_buffer
+        if buffer is not None and buffer.left:
+            return self._read_into(buffer, events)
         asked = self._read_size
         try:
             data = self._socket.recv(asked)
@@ -137,6 +142,31 @@ class Transport(TransportState):
         job: Job | None = self._owner.data_received(data)
         return job
 
+    def _read_into(self, buffer: ReceiveBuffer, events: int) -> Job | None:
+        # As the rest of `on_ready`, for a message of which it is known how much is to come.
+        asked = buffer.room
+        try:
+            size = buffer.read_from(self._socket)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self.eof_received = True
+            self._owner.reset_received()
+            return None
+        job: Job | None
+        if not size:
+            self.eof_received = True
+            job = self._owner.data_received(b"")
+            return job
+        self.bytes_read += size
+        self._server.bytes_read += size
+        if not buffer.left:
+            self.receive_buffer = None
+        if size == asked or events != IN:
+            self._watch()
+        job = self._owner.buffer_received(size)
+        return job
+
     def _watch(self) -> None:
         # Have the poller tell what can be done now, and from now on when that changes.
         if self.pause_reasons & PauseReason.GONE:
@@ -154,6 +184,16 @@ class Transport(TransportState):
         """Do not wait for the poller to tell that something has come. In the hub."""
         if (job := self.on_ready(IN)) is not None:
             self._server.pool.start(job)
+
+    def read_into(self, buffer: ReceiveBuffer | None) -> None:
+        """Read what comes next into `buffer`, which is not full, until it is; None: not any more.
+
+        With TLS that changes nothing: a record is read whole.
+        """
+        if buffer is None or not self.is_tls:
+            self.receive_buffer = buffer
+            if buffer is not None and buffer.size > LARGE_READ_SIZE:
+                self._read_size = READ_SIZE  # most of it is not read that way
 
     def _read_when_writable(self) -> None:
         # TLS cannot read on before it has answered the peer.
@@ -321,6 +361,7 @@ class Transport(TransportState):
     def _detach_owner(self) -> None:
         self._server.poller.forget(self._socket.fileno(), self)
         self._drop_write_buffer()
+        self.receive_buffer = None
         self._owner = None
         self.pause_reasons |= PauseReason.CLOSED
 

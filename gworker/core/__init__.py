@@ -18,6 +18,7 @@ __all__ = [
     "HeadersCore",
     "JobState",
     "Poller",
+    "ReceiveBuffer",
     "RequestCore",
     "ServerState",
     "TransportState",
@@ -46,6 +47,7 @@ ConnectionState = implementation.ConnectionState
 HeadersCore = implementation.HeadersCore
 JobState = implementation.JobState
 Poller = implementation.Poller
+ReceiveBuffer = implementation.ReceiveBuffer
 RequestCore = implementation.RequestCore
 ServerState = implementation.ServerState
 TransportState = implementation.TransportState

@@ -15,11 +15,12 @@ It reads slots of protocols, and changes these of HttpProtocol: _phase, _head, r
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
 from cpython.long cimport PyLong_AsLong
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF, Py_XDECREF
 from cpython.unicode cimport (
@@ -139,6 +140,7 @@ cdef unsigned char established_state
 include "_state.pxi"
 include "_framing.pxi"
 include "_exchange.pxi"
+include "_receive.pxi"
 include "_poller.pxi"
 
 

@@ -94,8 +94,11 @@ cdef class HttpFraming(Framing):
         set_slot(machine, self.phase, self.reading)
         size = http_answer.end - http_answer.head
         if append(&http_answer, http_answer.body, http_answer.size):
-            return send_parts(io, http_answer.head, size + http_answer.size, NULL, 0, False)
-        return send_parts(io, http_answer.head, size, http_answer.body, http_answer.size, False)
+            return send_parts(io, http_answer.head, size + http_answer.size, NULL, 0, False, None)
+        return send_parts(
+            io, http_answer.head, size, http_answer.body, http_answer.size, False,
+            data.body if type(data) is self.response else data,
+        )
 
 
 cdef bint is_simple_head(dict heads, PyObject *head):

@@ -56,11 +56,11 @@ cdef class Framing:
             return -1
         is_line = type(self) is TextFraming
         if size >= LARGE:
-            return send_parts(io, sending, head, payload, size, is_line)
+            return send_parts(io, sending, head, payload, size, is_line, data)
         memcpy(sending + head, payload, size)
         if is_line:
             sending[head + size] = 10
-        return send_parts(io, sending, head + size + is_line, NULL, 0, False)
+        return send_parts(io, sending, head + size + is_line, NULL, 0, False, None)
 
     cdef bint is_at_rest(self, machine):
         """False: the protocol has more to tell, or owes an answer."""
@@ -108,10 +108,20 @@ cdef class TextFraming(Framing):
 
 
 cdef class FrameFraming(Framing):
+    cdef Py_ssize_t payload
+
+    def __init__(self, cls):
+        Framing.__init__(self, cls)
+        self.payload = offset_of(cls, "_payload")
+
     cdef object next(self, machine, const char *data, Py_ssize_t size, Py_ssize_t *at):
         cdef const unsigned char *start = <const unsigned char *>data + at[0]
         cdef Py_ssize_t length
-        if size - at[0] < 4 or slot(machine, self.buffer) != <PyObject *>EMPTY:
+        if (
+            size - at[0] < 4
+            or slot(machine, self.buffer) != <PyObject *>EMPTY
+            or slot(machine, self.payload) != <PyObject *>None
+        ):
             return None
         length = (<Py_ssize_t>start[0] << 24) | (start[1] << 16) | (start[2] << 8) | start[3]
         if length < 4 or length > size - at[0] or length > self.most(machine):
@@ -311,9 +321,12 @@ def send(ConnectionState connection not None, data, raw=False):
 
 cdef bint send_parts(
     TransportState io, const char *head, Py_ssize_t head_size, const char *body, Py_ssize_t size,
-    bint is_line,
+    bint is_line, source,
 ) except -1:
-    """Send `head`, then `body`, then for a line its end. False: the peer is gone."""
+    """Send `head`, then `body`, then for a line its end. False: the peer is gone.
+
+    source: the str or bytes that `body` is; None: there is none.
+    """
     cdef iovec parts[3]
     cdef msghdr message
     cdef ssize_t sent
@@ -337,7 +350,15 @@ cdef bint send_parts(
     (<ServerState>io._server).bytes_written += sent
     if sent == whole:
         return True
-    return io._queue(joined(head, head_size, body, size, is_line), sent)
+    if head_size == whole:
+        return io._queue(PyBytes_FromStringAndSize(head + sent, whole - sent))
+    if sent < head_size:
+        io._make_write_buffer().append(PyBytes_FromStringAndSize(head + sent, head_size - sent))
+        sent = head_size
+    sent -= head_size
+    if type(source) is bytes and not is_line:
+        return io._queue(source, sent)
+    return io._queue(joined(body + sent, size - sent, NULL, 0, is_line))
 
 
 cdef bytes joined(

@@ -34,6 +34,7 @@ cdef extern from "<time.h>":
 
 DEF BATCH = 512  # as in poller.py
 DEF ROUNDS = 4
+DEF AT_ONCE = 1 << 20  # bytes of one message that are read before others have their turn
 
 cdef double SECONDS = 0.005
 cdef char received[126976]
@@ -194,6 +195,8 @@ cdef class Poller:
         cdef object read = None
         if io.pause_reasons or io.bits.eof_received or events != EPOLLIN:
             return self.begin(io.on_ready(events), me)
+        if type(io.receive_buffer) is ReceiveBuffer and (<ReceiveBuffer>io.receive_buffer).left:
+            return self.fill(io, <ReceiveBuffer>io.receive_buffer, me)
         if io.bits.is_simple == TLS:
             try:
                 read = io._socket.recv(asked)
@@ -242,6 +245,41 @@ cdef class Poller:
         if read is None:
             read = PyBytes_FromStringAndSize(data, size)
         return self.begin(connection.data_received(read), me)
+
+    cdef int fill(self, TransportState io, ReceiveBuffer buffer, me) except -1:
+        # As `serve`, for a message of which it is known how much is to come.
+        cdef ssize_t size = 0
+        cdef Py_ssize_t room = 0, total = 0
+        cdef char *at
+        cdef int error = 0
+        cdef ConnectionState connection = <ConnectionState?>io._owner
+        self.connection = connection
+        while size == room and buffer.left and total < AT_ONCE:
+            at = buffer.reserve(&room)
+            size = recv(io.descriptor, at, room, MSG_DONTWAIT)
+            if size <= 0:
+                error = errno
+                break
+            buffer.arrived(at, size)
+            total += size
+        io.bytes_read += total
+        (<ServerState>io._server).bytes_read += total
+        if not buffer.left:
+            io.receive_buffer = None
+        if size < 0 and error != EAGAIN and error != EINTR:
+            io.bits.eof_received = True
+            connection.reset_received()
+            return 0
+        if not size:
+            io.bits.eof_received = True
+            return self.begin(connection.data_received(b""), me)
+        if size == room:
+            io._watch()
+        if total and (
+            not buffer.left or buffer.is_watched or connection.event_job is not None
+        ):
+            return self.begin(connection.buffer_received(total), me)
+        return 0
 
     cdef int take(
         self, ConnectionState connection, TransportState io, ServerState server,

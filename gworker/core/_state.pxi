@@ -39,7 +39,7 @@ cdef class ServerState:
 
 
 cdef class TransportState:
-    cdef public object _owner, _server, _socket, write_buffer
+    cdef public object _owner, _server, _socket, receive_buffer, write_buffer
     cdef public long long bytes_read, bytes_written
     cdef public Py_ssize_t max_send_buffer_size
     cdef Host host

@@ -11,7 +11,9 @@ from typing import Any, Final, Literal, TypeVar, overload
 from urllib.parse import unquote
 
 from gworker.core.fields import TCHAR, check_field
+from gworker.core.masking import apply_mask
 from gworker.core.poller import Poller
+from gworker.core.receive_buffer import ReceiveBuffer
 from gworker.core.states import (
     ConnectionState,
     JobState,
@@ -30,6 +32,7 @@ __all__ = [
     "HeadersCore",
     "JobState",
     "Poller",
+    "ReceiveBuffer",
     "RequestCore",
     "ServerState",
     "TransportState",
@@ -44,8 +47,6 @@ __all__ = [
     "split_target",
 ]
 
-Sendable = bytes | bytearray | memoryview
-
 _T = TypeVar("_T")
 _Headers = TypeVar("_Headers", bound="HeadersCore")
 _Request = TypeVar("_Request", bound="RequestCore")
@@ -53,19 +54,6 @@ _Request = TypeVar("_Request", bound="RequestCore")
 IMPLEMENTATION: Final[Literal["compiled", "Python"]] = "Python"
 
 ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
-
-
-def xor_mask(data: Sendable, mask: bytes | bytearray) -> bytes:
-    """Mask or unmask a payload (RFC 6455 section 5.3)."""
-    size = len(data)
-    key = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(data) ^ int.from_bytes(key)).to_bytes(size)
-
-
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # no wheel for this machine, or a module of the user has the same name
-    apply_mask = xor_mask
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -25,7 +25,8 @@ class TransportState:
 
     __slots__ = (
         "_owner", "_read_size", "_server", "_socket", "bytes_read", "bytes_written",
-        "eof_received", "max_send_buffer_size", "pause_reasons", "remote", "write_buffer",
+        "eof_received", "max_send_buffer_size", "pause_reasons", "receive_buffer", "remote",
+        "write_buffer",
     )  # fmt: skip
 
 

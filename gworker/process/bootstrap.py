@@ -36,7 +36,7 @@ from gworker.ipc.scoreboard import Row
 from gworker.logs import setup
 from gworker.process import stack_dump
 from gworker.process.import_tracker import ImportReporter
-from gworker.system import directory, fork_guard, privileges, readable
+from gworker.system import directory, fork_guard, heap, privileges, readable
 from gworker.system.tracebacks import of_target
 from gworker.tls import key_files
 
@@ -104,6 +104,7 @@ class Bootstrap:
         def serve() -> None:
             for listener in listeners:
                 fork_guard.on_fork(listener.close)
+            heap.keep_freed_memory()
             declared = child.find(assignment.worker)
             from gworker.process.worker_process import WorkerProcess
 

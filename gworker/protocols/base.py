@@ -4,6 +4,7 @@ A protocol owns the bytes of one connection that are not yet messages. It knows 
 clock, no log, and never calls user code. Its driver, the connection, calls in this order:
 
     receive_data(data)    hand over what was read; b"" means that the peer has finished sending
+    receive_buffer        where it may read to instead, while a large message arrives
     next_event()          ask until NEED_DATA, PAUSED or MORE; may raise ProtocolError (the last
                           thing that it says)
     data_to_send()        bytes that the protocol itself owes the peer: pong, close echo,
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from gworker.errors import ProtocolError
 
 if TYPE_CHECKING:
+    from gworker.core import ReceiveBuffer
     from gworker.http.request import Request
     from gworker.http.response import Response
 
@@ -122,8 +124,13 @@ class Protocol:
 
     def __init_subclass__(cls) -> None:
         # Let what depends on a method not outlive it: a subclass that encodes in another way does
-        # not split messages as before, one that reads in another way has to be asked each time.
-        for method, dependent in (("encode", "split"), ("next_event", "has_pending")):
+        # not split messages as before, one that reads in another way has to be asked each time, and
+        # is given all bytes.
+        for method, dependent in (
+            ("encode", "split"),
+            ("next_event", "has_pending"),
+            ("receive_data", "receive_buffer"),
+        ):
             first = next(each for each in cls.__mro__ if {method, dependent} & vars(each).keys())
             if dependent not in vars(first):
                 setattr(cls, dependent, getattr(Protocol, dependent))
@@ -137,6 +144,15 @@ class Protocol:
     def receive_data(self, data: bytes) -> None:
         """Store `data`; b"" says that the peer has finished sending."""
         raise NotImplementedError
+
+    @property
+    def receive_buffer(self) -> ReceiveBuffer | None:
+        """The memory to which the bytes belong that come next, until it is full.
+
+        The driver may read into it after NEED_DATA, in place of `receive_data`, and then asks for
+        the next event, if it is full or `is_watched`. None: all bytes go to `receive_data`.
+        """
+        return None
 
     def next_event(self) -> Any:
         """Return the next message or a `Control`. Raises ProtocolError on what the peer may not

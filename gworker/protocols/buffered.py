@@ -14,6 +14,10 @@ Rules for subclasses:
 
 from __future__ import annotations
 
+import copyreg
+from typing import Protocol as TypingProtocol
+
+from gworker.core import ReceiveBuffer
 from gworker.errors import ProtocolError
 from gworker.protocols.base import EOF, NEED_DATA, Control, Protocol
 
@@ -34,6 +38,26 @@ def to_bytes(
 
 def wrong_type(message: object, protocol: str, accepted: str) -> TypeError:
     return TypeError(f"the {protocol} protocol sends {accepted}, not {type(message).__name__}")
+
+
+def _pickled(buffer: ReceiveBuffer) -> tuple[object, ...]:
+    # What pickle(3) copies. The class has another name in each core.
+    return _unpickled, (buffer.size, buffer.mask, buffer.is_watched, buffer.since(0))
+
+
+def _unpickled(size: int, mask: bytes, is_watched: bool, content: bytes) -> ReceiveBuffer:
+    return ReceiveBuffer(size, mask, is_watched, content)
+
+
+copyreg.pickle(ReceiveBuffer, _pickled)  # type: ignore[arg-type]
+
+
+class Payload(TypingProtocol):
+    """What collects the payload of one message. left: bytes that are to come."""
+
+    @property
+    def left(self) -> int: ...
+    def add(self, data: memoryview, /) -> object: ...
 
 
 class BufferedProtocol(Protocol):
@@ -83,6 +107,14 @@ class BufferedProtocol(Protocol):
             self._pos = stop
         else:
             del buffer[:stop]  # moves a pointer, and gives the memory of a large message back
+
+    def _move_into(self, payload: Payload) -> None:
+        # Give `payload` what belongs to it of what is here.
+        pos = self._pos
+        with memoryview(self._buffer) as view, view[pos : pos + payload.left] as part:
+            stop = pos + len(part)
+            payload.add(part)
+        self._consume(stop)
 
     def take_unparsed(self) -> bytes:
         rest = bytes(memoryview(self._buffer)[self._pos :])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from struct import Struct
 
-from gworker.core import register_framing
-from gworker.protocols.base import EOF, NEED_DATA
+from gworker.core import ReceiveBuffer, register_framing
+from gworker.protocols.base import EOF, LARGE, NEED_DATA
 from gworker.protocols.buffered import BufferedProtocol, to_bytes
 
 _LENGTH = Struct(">I")
@@ -17,13 +17,33 @@ _LARGEST = 0xFFFFFFFF - 4
 class FrameProtocol(BufferedProtocol):
     """Messages are the payload as `bytes`; sends bytes-like objects, and str as UTF-8."""
 
-    __slots__ = ()
+    __slots__ = ("_payload",)
 
     name = "frame"
 
+    def __init__(self, max_package_size: int) -> None:
+        super().__init__(max_package_size)
+        self._payload: ReceiveBuffer | None = None  # of a large frame that is arriving
+
     has_pending = BufferedProtocol.has_pending
 
+    @property
+    def is_partial(self) -> bool:
+        return self._payload is not None or bool(self._buffer)
+
+    def message_start(self, received: int) -> int | None:
+        payload = self._payload
+        if payload is None:
+            return super().message_start(received)
+        return received - (len(self._buffer) - self._pos) - (payload.size - payload.left) - 4
+
+    @property
+    def receive_buffer(self) -> ReceiveBuffer | None:
+        return self._payload
+
     def next_event(self) -> object:
+        if self._payload is not None:
+            return self._read_payload(self._payload)
         buffer = self._buffer
         if not buffer:
             return EOF if self._ended else NEED_DATA
@@ -41,9 +61,27 @@ class FrameProtocol(BufferedProtocol):
         elif length < size:
             payload = buffer[pos + 4 : pos + length]
             self._consume(pos + length)
-        else:
+        elif length < LARGE:
             return self._wait()
+        else:
+            self._payload = ReceiveBuffer(length - 4)
+            self._consume(pos + 4)
+            return self._read_payload(self._payload)
         return payload if type(payload) is bytes else bytes(payload)
+
+    def _read_payload(self, payload: ReceiveBuffer) -> object:
+        self._move_into(payload)
+        if not payload.left:
+            self._payload = None
+            return payload.take()
+        if self._ended:
+            self._payload = None
+        return self._wait()
+
+    def take_unparsed(self) -> bytes:
+        payload, self._payload = self._payload, None
+        begun = b"" if payload is None else _write_length(payload.size + 4) + payload.since(0)
+        return begun + super().take_unparsed()
 
     @property
     def encoding(self) -> type:

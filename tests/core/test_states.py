@@ -132,7 +132,7 @@ def test_what_an_idle_connection_takes() -> None:
     connection = Connection(server, one, IPV4, TcpProtocol)
     try:
         assert sys.getsizeof(connection) <= 128
-        assert sys.getsizeof(connection.io) <= 112
+        assert sys.getsizeof(connection.io) <= 120
     finally:
         connection.destroy()
         other.close()

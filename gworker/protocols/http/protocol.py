@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from typing import Literal
 
-from gworker.core import encode_simple, parse_request, register_framing
+from gworker.core import ReceiveBuffer, encode_simple, parse_request, register_framing
 from gworker.errors import ProtocolError
 from gworker.http.body import StreamedRequest
 from gworker.http.date import date_field
@@ -131,14 +131,17 @@ class HttpProtocol(StreamingExchanges):
             self.exchange = HttpExchange(offer=request)
             return RequestStarted(request)
         above: int | None = self._options.get("stream_above")
+        if above is not None and head.length > above:
+            self._reader = LengthReader(head.length)
+            return self._begin_stream(raw, head)
         if head.chunked:
             self._reader = ChunkedReader(self.max_package_size if above is None else sys.maxsize)
-        else:
-            self._reader = LengthReader(head.length)
-        if above is not None and (head.length > above or (head.chunked and head.expects_continue)):
-            return self._begin_stream(raw, head)
-        if head.length > self.max_package_size:
+            if above is not None and head.expects_continue:
+                return self._begin_stream(raw, head)
+        elif head.length > self.max_package_size:
             raise RefusedRequest(f"body longer than {self.max_package_size} bytes", 413)
+        else:
+            self._body = ReceiveBuffer(head.length)
         self._phase = _BODY
         # RFC 9110 section 10.1.1: no 100 (Continue) if some of the content is here already.
         self.has_output = head.expects_continue and not self._buffer
@@ -153,27 +156,46 @@ class HttpProtocol(StreamingExchanges):
         )
 
     def _read_body(self) -> object:
+        if self._body is not None:
+            return self._read_whole(self._body)
         reader, head = self._reader, self._head
         if reader is None or head is None:  # the phase is OVER
             return EOF
         self._consume(reader.read(self._buffer, self._pos))
-        above = self._options.get("stream_above") if head.chunked else None
+        above = self._options.get("stream_above")
         if above is not None and len(reader.body) > min(above, self.max_package_size):
             self._reader = None if reader.is_complete else reader
             return self._begin_stream(self.raw_head, head, reader.take())
-        if not reader.is_complete:
-            if self._buffer:
-                return MORE
-            if self._ended:
-                raise RefusedRequest("the request ended within its body")
-            return NEED_DATA
-        self._reader = None
+        if reader.is_complete:
+            self._reader = None
+            return self._request_with(reader.take())
+        return MORE if self._buffer else self._need_body()
+
+    def _read_whole(self, body: ReceiveBuffer) -> object:
+        self._move_into(body)
+        if body.left:
+            return self._need_body()
+        self._body = None
+        return self._request_with(body.take())
+
+    def _need_body(self) -> object:
+        if self._ended:
+            raise RefusedRequest("the request ended within its body")
+        return NEED_DATA
+
+    def _request_with(self, body: bytes) -> object:
+        head = self._head
+        assert head is not None  # of the request in progress
         self._phase = _ANSWERING
-        request = Request(self.raw_head, bytes(reader.body), head.keep_alive, self.origin)
+        request = Request(self.raw_head, body, head.keep_alive, self.origin)
         if not head.is_multipart:
             return request
         self.exchange = HttpExchange()  # its files are closed when it is answered
         return RequestStarted(request)
+
+    @property
+    def receive_buffer(self) -> ReceiveBuffer | None:
+        return self._body
 
     def encode(self, message: object) -> bytes:
         head = self._head

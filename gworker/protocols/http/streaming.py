@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from gworker.core import ReceiveBuffer
 from gworker.core.status import CLOSE
 from gworker.errors import ProtocolError
 from gworker.http.date import date_field
@@ -98,8 +99,8 @@ class HttpExchange:
 class StreamingExchanges(HeadProtocol):
     # It has the state of both halves.
     __slots__ = (
-        "_head", "_is_fresh", "_options", "_phase", "_reader", "_saw_blank", "_scanned", "exchange",
-        "origin", "raw_head",
+        "_body", "_head", "_is_fresh", "_options", "_phase", "_reader", "_saw_blank", "_scanned",
+        "exchange", "origin", "raw_head",
     )  # fmt: skip
 
     def __init__(self, max_package_size: int) -> None:
@@ -112,7 +113,10 @@ class StreamingExchanges(HeadProtocol):
         self._is_fresh = True  # nothing has arrived yet
         self._saw_blank = False  # the empty line that may come before a request
         self._head: Head | None = None  # of the exchange in progress
-        self._reader: LengthReader | ChunkedReader | None = None  # of a body that is not complete
+        # Of a body that is not complete: either its reader, or what has come of one whose length is
+        # known and that is handed out whole.
+        self._reader: LengthReader | ChunkedReader | None = None
+        self._body: ReceiveBuffer | None = None
         self.exchange: HttpExchange | None = None
 
     def __getstate__(self) -> Any:
@@ -124,7 +128,7 @@ class StreamingExchanges(HeadProtocol):
         self._keep_partial_head()
         self._phase = Phase.OVER
         exchange, self.exchange = self.exchange, None
-        self._head = self._reader = None
+        self._head = self._reader = self._body = None
         self._consume(len(self._buffer))
         self._ended = True
         self.has_output = False

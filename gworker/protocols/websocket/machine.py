@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from gworker.core import apply_mask
+from gworker.core import ReceiveBuffer, apply_mask
 from gworker.errors import ProtocolError, SendBufferFull
 from gworker.http.forwarded import RequestOrigin
 from gworker.http.request import Request
@@ -189,7 +189,9 @@ class WebSocketMachine(HeadProtocol):
             return PAUSED
         for _ in range(STEPS):
             message = self._message
-            if not self._buffer:
+            if message is not None and message.buffer is not None:
+                event = self._read_payload(message)
+            elif not self._buffer:
                 event = self._need()
             elif message is not None and message.left:
                 event = self._read_payload(message)
@@ -204,6 +206,10 @@ class WebSocketMachine(HeadProtocol):
             self._ending = self._ending._replace(close_code=ABNORMAL)
             self._end()
         return self._wait()
+
+    @property
+    def receive_buffer(self) -> ReceiveBuffer | None:
+        return None if self._message is None else self._message.buffer
 
     def message_start(self, received: int) -> int | None:
         # Frames of a message in fragments are taken out of the buffer as they come, pings between
@@ -271,11 +277,7 @@ class WebSocketMachine(HeadProtocol):
         return payload
 
     def _read_payload(self, message: PartialMessage) -> object:
-        pos = self._pos
-        with memoryview(self._buffer) as view, view[pos : pos + message.left] as part:
-            stop = pos + len(part)
-            message.add(part)
-        self._consume(stop)
+        self._move_into(message)
         if message.left:
             return self._need()
         if not message.is_final:
@@ -285,7 +287,7 @@ class WebSocketMachine(HeadProtocol):
             return None
         if not message.is_compressed:
             return message.result()
-        payload = self._inflate(message.data)
+        payload = self._inflate(message.payload())
         return payload.decode() if message.is_text else payload
 
     def _inflate(self, payload: bytes | bytearray) -> bytes:

@@ -79,7 +79,12 @@ class WebSocketProtocol(WebSocketMachine):
 
     def next_event(self) -> object:
         buffer = self._buffer
-        if not buffer and not self._ended and self._phase is not _DECIDING:
+        if (
+            not buffer
+            and not self._ended
+            and self._message is None
+            and self._phase is not _DECIDING
+        ):
             return NEED_DATA
         pos = self._pos
         size = len(buffer) - pos

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gworker import core
-from gworker.core import python
+from gworker.core import masking
 
 
 @pytest.mark.parametrize(
-    "function", [core.apply_mask, python.apply_mask, python.xor_mask], ids=["core", "wheel", "own"]
+    "function",
+    [core.apply_mask, masking.apply_mask, masking.xor_mask],
+    ids=["core", "wheel", "own"],
 )
 @given(data=st.binary(max_size=300), mask=st.binary(min_size=4, max_size=4))
 def test_masks(function, data, mask):
@@ -21,4 +23,4 @@ def test_masks(function, data, mask):
 
 
 def test_plain_python_takes_the_fast_one():
-    assert python.apply_mask is websockets.speedups.apply_mask
+    assert masking.apply_mask is websockets.speedups.apply_mask
