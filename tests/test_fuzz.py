@@ -3,17 +3,19 @@ for long."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from driving import Transcript
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 HERE = Path(__file__).parent / "fuzz"
 sys.path.append(str(HERE))
 
-from targets import LIMIT, TARGETS, held  # noqa: E402
+from targets import LIMIT, TARGETS, held, story  # noqa: E402
 
 
 def seeds(name: str) -> list[bytes]:
@@ -54,3 +56,20 @@ def test_a_target_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TextProtocol, "next_event", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         TARGETS["text"](b"\0one\ntwo\n")
+
+
+def test_the_command_finds_what_it_needs() -> None:
+    seed = next((HERE / "corpus" / "text").iterdir())
+    command = [sys.executable, str(HERE / "fuzz.py"), "--only", "text", "--replay", str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_clock_may_go_on_between_two_runs() -> None:
+    one, other = (
+        Transcript(
+            output=b"HTTP/1.1 200 OK\r\nDate: Mon, 30 Nov 2026 22:34:%d GMT\r\n\r\n" % second
+        )
+        for second in (12, 13)
+    )
+    assert story(one, masks=False) == story(other, masks=False)

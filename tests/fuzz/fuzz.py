@@ -41,7 +41,7 @@ def main() -> int:
     known, rest = parser.parse_known_args()
     if known.target:
         return fuzz(known.target, rest)
-    sys.path[:0] = [str(HERE), str(HERE.parent)]
+    sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
     from targets import TARGETS
 
     names = known.only or list(TARGETS)
@@ -59,7 +59,7 @@ def fuzz(name: str, arguments: list[str]) -> int:
     """In the child: hand the target to atheris, which never returns."""
     import atheris
 
-    sys.path[:0] = [str(HERE), str(HERE.parent)]
+    sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
     with atheris.instrument_imports(include=["gworker"]):
         from targets import TARGETS
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import parsers
-from driving import Drive, Transcript
+from driving import DATE, Drive, Transcript
 
 from gworker.protocols import NEED_DATA, PackageProtocol, Protocol, ProtocolError, get
 from gworker.protocols.websocket.client import WebSocketClient
@@ -97,11 +97,11 @@ def protocol(
 
 
 def story(transcript: Transcript, masks: bool) -> tuple[object, ...]:
-    """What must not depend on the pieces. Of two faults in one head either may be found first, and
-    who has sent a body with its head is not asked to go on."""
+    """What must not depend on the pieces, nor on the clock. Of two faults in one head either may be
+    found first, and a peer that has sent a body with its head is not asked to go on."""
     if transcript.error:
         return [getattr(event, "name", event) for event in transcript.events], False
-    said = transcript.output.replace(CONTINUE, b"")
+    said = DATE.sub(b"", transcript.output.replace(CONTINUE, b""))
     return (
         [getattr(event, "name", event) for event in transcript.events],
         True,
