@@ -264,6 +264,8 @@ class Transport(TransportState):
         return self._queue(body, len(body) - len(rest) + sent - len(head))
 
     def _fail(self) -> bool:
+        if self._owner is None:  # closed while the message was encoded
+            return False
         self._server.row[Column.SEND_FAILURES] += 1
         self._owner.write_failed()
         return False

@@ -77,11 +77,15 @@ cdef class HttpFraming(Framing):
         )
 
     cdef int send(self, machine, TransportState io, data) except -2:
-        cdef bytes common = date(clock())  # first: it is code in Python
-        cdef PyObject *head = slot(machine, self.head_of)
+        cdef PyObject *head
         cdef Py_ssize_t size
+        # Making a date may collect garbage, which runs other code: what is looked at comes after.
+        cdef bytes common = date(clock())
+        head = slot(machine, self.head_of)
         if (
-            not self.owes_answer(machine)
+            io.write_buffer is not None
+            or io.pause_reasons  # it may be closed
+            or not self.owes_answer(machine)
             or slot(machine, self.closing) != <PyObject *>FALSE
             or head == <PyObject *>None
             or head == <PyObject *>self.head_only

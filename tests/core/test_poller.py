@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
 import ssl
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -605,3 +607,44 @@ def test_a_callback_may_wait_though_its_protocol_must_not(served: Served) -> Non
     far = served.connect("text", on_message=answer, on_buffer_full=full)
     far.send(b"a\n")
     until(lambda: told == ["full", "a"])
+
+
+# ---- what else may run
+
+
+def test_a_connection_that_ends_while_its_answer_is_made_is_not_written_to(served: Served) -> None:
+    """CPython 3.11 collects garbage whenever it makes an object that may refer to others, as the
+    date is made of, and what is collected may close connections."""
+    opened: list[socket.socket] = []
+
+    def answer(connection: Any, request: Any) -> str:
+        gevent.sleep(1.05)  # the date is to be made anew
+        gc.set_threshold(1)
+        return "secret"
+
+    def on_collection(phase: str, info: object) -> None:
+        frame = sys._getframe()
+        while not opened and frame.f_back is not None:
+            frame = frame.f_back
+            if frame.f_code.co_filename.endswith("gworker/http/date.py"):
+                far.connection.destroy()
+                opened.extend(socket.socketpair())  # the descriptor is given again
+
+    far = served.connect("http", on_message=answer)
+    descriptor = far.connection.io.fileno()
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(on_collection)
+    try:
+        far.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        until(lambda: opened and not served.context.is_at_work)
+    finally:
+        gc.callbacks.remove(on_collection)
+        gc.set_threshold(*thresholds)
+    assert opened[0].fileno() == descriptor
+    far.socket.settimeout(1)
+    assert far.socket.recv(100) == b""
+    opened[1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        opened[1].recv(100)
+    for each in opened:
+        each.close()
