@@ -150,6 +150,9 @@ class Conversation:
             before = now
 
 
+KERNEL = 100_000
+"""Bytes that a socket takes though nothing is read."""
+
 DATE = re.compile(rb"Date: [^\r]*")
 
 
@@ -166,10 +169,12 @@ def said(served: Served, protocol: str, steps: list[Any], options: dict[str, Any
         conversation.settle()
         far = conversation.far
         states = []
+        room = KERNEL  # a handler that waits may hold back all of it
         for step in steps:
             if isinstance(step, bytes):
                 with suppress(OSError):
-                    far.send(step)
+                    far.send(step[:room])
+                room -= len(step[:room])
             elif step == "release":
                 conversation.release()
             elif step == "take":
