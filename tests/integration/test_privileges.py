@@ -191,7 +191,7 @@ def test_who_is_not_root_is_refused_before_anything_starts(
     one = as_nobody(make("from gworker import Worker\ndrum = Worker()"))
     started = one.run("app", *options)
     assert (started.returncode, started.stderr) == (1, f"gworker: error: {reason}\n")
-    assert not one.processes()
+    wait_for(lambda: not one.processes(), "the end of the arbiter")
 
 
 def test_a_worker_that_wants_another_user_is_refused_without_root(
@@ -216,7 +216,7 @@ def test_an_address_that_is_not_permitted(make: Callable[[str], Instance]) -> No
         "gworker: error: Worker 'low': cannot listen on tcp://127.0.0.1:1: not permitted for "
         "this user (port 1)\n"
     )
-    assert not one.processes()
+    wait_for(lambda: not one.processes(), "the end of the arbiter")
 
 
 def test_another_user_cannot_command_the_instance(make: Callable[[str], Instance]) -> None:
