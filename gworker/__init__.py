@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from gworker.client.connect import connect
     from gworker.client.connection import ClientConnection
     from gworker.connection.connection import Connection, Session
-    from gworker.errors import ConfigError, ErrorCode, GworkerError, LoadError, ProtocolError
+    from gworker.errors import (
+        BrokerDown,
+        BrokerError,
+        ConfigError,
+        ErrorCode,
+        GworkerError,
+        LoadError,
+        ProtocolError,
+    )
     from gworker.http import Request, Response
     from gworker.process.computing import computing
     from gworker.process.thread_pool import blocking
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
     from gworker.protocols import PackageProtocol
 
 __all__ = [
+    "BrokerDown",
+    "BrokerError",
     "ClientConnection",
     "ConfigError",
     "Connection",
@@ -44,6 +54,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "BrokerDown": "errors",
+    "BrokerError": "errors",
     "ClientConnection": "client.connection",
     "ConfigError": "errors",
     "Connection": "connection.connection",

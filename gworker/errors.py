@@ -2,6 +2,8 @@
 
 By where it can be mended::
 
+    BrokerDown         the operator: the broker of messages does not answer
+    BrokerError        the caller or the operator: the broker refuses, or is not fit
     ConfigError        the operator: a flag, an address, a user or group
     LoadError          the developer: the target cannot be loaded or is of the wrong kind
     ProtocolError      the peer: what it sent is not the protocol; carries the reply that it gets
@@ -73,3 +75,15 @@ class ErrorCode(IntEnum):
 
     CONNECT_FAIL = 1
     SEND_FAIL = 2
+
+
+class BrokerDown(GworkerError):
+    """The broker does not answer. uncertain: what was asked for may have been done all the same."""
+
+    def __init__(self, message: str, uncertain: bool = False) -> None:
+        super().__init__(message)
+        self.uncertain = uncertain
+
+
+class BrokerError(GworkerError):
+    """The broker, or its address, is not fit for what was asked; the message says why."""
