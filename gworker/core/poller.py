@@ -24,6 +24,7 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
 from itertools import islice
 from operator import length_hint
 from typing import Any, Final, Protocol
@@ -178,6 +179,7 @@ class Poller:
     def run(self, me: Any) -> None:
         """Lead: serve what is ready in greenlet `me`."""
         self._leader = me
+        me.gr_context = context = Context()  # to ask whether it is empty costs less than to get it
         sockets, events, end = self._sockets, self._events, self._end
         socket, at_once = None, 1
         try:
@@ -191,8 +193,8 @@ class Poller:
                     self.reader = None
                     if job is not None:
                         job.run(me)
-                        if me.gr_context is not None:
-                            me.gr_context = None
+                        if context:  # the next handler does not see what this one has set
+                            me.gr_context = context = Context()
                     if self._leader is not me:  # it has blocked
                         return
                 if length_hint(events) == 0:

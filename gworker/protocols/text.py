@@ -43,7 +43,7 @@ class TextProtocol(BufferedProtocol):
             line = buffer[pos:end]
             self._consume(end + 1)
         self._scanned = 0
-        if line and line[-1] == 0x0D:
+        if 0x0D in line and line[-1] == 0x0D:  # most have none at all
             line = line[:-1]
         if len(line) > self.max_package_size:
             raise self._fail(f"line longer than {self.max_package_size} bytes")

@@ -35,8 +35,8 @@ from gworker.protocols.websocket.message import not_utf8
 from gworker.protocols.websocket.options import DEFAULT_COMPRESSION, Origins
 
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
-_FINAL_BINARY = FIN | BINARY
-_FINAL_DATA = (FIN | TEXT, _FINAL_BINARY)
+_FINAL_TEXT, _FINAL_BINARY = FIN | TEXT, FIN | BINARY
+_FINAL_DATA = (_FINAL_TEXT, _FINAL_BINARY)
 # The fields of the 101 that are not the application's.
 _OURS = frozenset(
     {"connection", "upgrade", "sec-websocket-accept", "content-length", "transfer-encoding"}
@@ -130,6 +130,12 @@ class WebSocketProtocol(WebSocketMachine):
         payload = apply_mask(memoryview(buffer)[start:stop], buffer[start - 4 : start])
         self._consume(stop)
         return payload
+
+    def encode(self, message: object) -> bytes:
+        # The short way: text, and nothing to compress it with.
+        if message.__class__ is str and self._phase is _OPEN and self._deflate is None:
+            return frame(_FINAL_TEXT, message.encode())
+        return WebSocketMachine.encode(self, message)
 
     def split(self, message: object) -> tuple[bytes, bytes] | None:
         if type(message) is not bytes or self._phase is not _OPEN or self._deflate is not None:
