@@ -36,6 +36,19 @@ DEF BATCH = 512  # as in poller.py
 DEF ROUNDS = 4
 DEF AT_ONCE = 1 << 20  # bytes of one message that are read before others have their turn
 
+cdef extern from *:
+    """
+    /* Have the processor fetch the first 128 bytes of an object, and wait for nothing. */
+    static void fetch(PyObject *object)
+    {
+        __builtin_prefetch(object);
+        __builtin_prefetch((char *)object + 64);
+        __builtin_prefetch((char *)object + 127);
+    }
+    """
+    void fetch(PyObject *) noexcept
+    PyObject *PyList_GET_ITEM(object, Py_ssize_t) noexcept
+
 cdef double SECONDS = 0.005
 cdef char received[126976]
 
@@ -157,6 +170,7 @@ cdef class Poller:
                 socket = self.sockets[descriptor]
                 if socket is None:  # closed in this batch
                     continue
+                self.look_ahead()
                 self.reader = me
                 if type(socket) is TRANSPORT and (<TransportState>socket).bits.is_simple:
                     self.serve(<TransportState>socket, events, me)
@@ -176,6 +190,31 @@ cdef class Poller:
             return
         self.has_more = False
         self.connection = None
+
+    cdef PyObject *ahead(self, int steps) noexcept:
+        # The socket that is served so many events later; NULL: there is none, or no Transport.
+        cdef PyObject *socket
+        if self.at + steps > self.count:
+            return NULL
+        socket = PyList_GET_ITEM(self.sockets, self.events[self.at + steps - 1].data.fd)
+        return socket if type(<object>socket) is TRANSPORT else NULL
+
+    cdef void look_ahead(self) noexcept:
+        # Of thousands of connections few are in the processor's cache. What the next three events
+        # need is fetched while this one is served: of the third its Transport, of the second its
+        # connection, of the first its protocol. Each reads only what was fetched before.
+        cdef PyObject *socket
+        cdef PyObject *connection
+        if self.at + 2 < self.count:
+            fetch(PyList_GET_ITEM(self.sockets, self.events[self.at + 2].data.fd))
+        socket = self.ahead(2)
+        if socket != NULL:
+            fetch(<PyObject *>(<TransportState>socket)._owner)
+        socket = self.ahead(1)
+        if socket != NULL:
+            connection = <PyObject *>(<TransportState>socket)._owner
+            if type(<object>connection) is CONNECTION:
+                fetch(<PyObject *>(<ConnectionState>connection).protocol_machine)
 
     cdef int begin(self, job, me) except -1:
         # Run `job`, if there is one.
