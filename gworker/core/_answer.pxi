@@ -1,12 +1,14 @@
 # The head of what answers a request, made in a buffer; the body stays where it is:
 #
-#     make_answer(&answer, message, Response, fields) -> False: not mine
+#     body = content_of(message, Response)
+#     make_answer(&answer, message, body, Response, fields) -> False: not mine
 
 cdef enum:
     MAX_ANSWER_HEAD = 8192
 
 cdef bytes HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 cdef bytes OCTETS = b"Content-Type: application/octet-stream\r\n"
+cdef bytes JSON = b"Content-Type: application/json\r\n"
 cdef bytes OK = status_line(200)
 cdef list status_lines = [None] * 600
 
@@ -86,19 +88,28 @@ cdef bint append_fields(Answer *answer, HeadersCore headers, bint *has_type):
     return True
 
 
-cdef bint make_answer(Answer *answer, object message, object response, bytes common):
-    """Make the head of what answers a request, and find its body. False: not mine.
+cdef object content_of(message, response):
+    """The body of what answers a request: str or bytes; another is not mine. Runs no other code.
 
-    response: the class of the answers that have fields. common: fields that each answer has. The
-    body stays where it is, in `message`.
+    response: the class of the answers that have fields.
+    """
+    if type(message) is response:
+        return message.body
+    if type(message) is dict or type(message) is list:
+        return encode_json(message)
+    return message
+
+
+cdef bint make_answer(Answer *answer, message, body, response, bytes common):
+    """Make the head of what answers a request, whose `body` stays where it is. False: not mine.
+
+    response: the class of the answers that have fields. common: fields that each answer has.
     """
     cdef bint has_type = False
-    cdef object body = message
     cdef HeadersCore headers = None
-    cdef bytes line = OK
+    cdef bytes kind, line = OK
     answer.end = answer.head
     if type(message) is response:
-        body = message.body
         line = final_line(message.status)
         if line is None or not isinstance(message.headers, HeadersCore):
             return False
@@ -109,8 +120,14 @@ cdef bint make_answer(Answer *answer, object message, object response, bytes com
     if headers is not None and not append_fields(answer, headers, &has_type):
         return False
     # An empty body has no type, unless it is the whole message.
-    if (answer.size or body is message) and not has_type:
-        if not append_bytes(answer, HTML if type(body) is str else OCTETS):
+    if (answer.size or headers is None) and not has_type:
+        if headers is None and body is not message:
+            kind = JSON
+        elif type(body) is str:
+            kind = HTML
+        else:
+            kind = OCTETS
+        if not append_bytes(answer, kind):
             return False
     return (
         append(answer, b"Content-Length: ", 16)
@@ -141,7 +158,8 @@ def encode_simple(message, response, bytes fields, bint head_only):
     cdef Answer answer
     cdef Py_ssize_t size
     cdef bytes data
-    if not make_answer(&answer, message, response, fields):
+    body = content_of(message, response)
+    if not make_answer(&answer, message, body, response, fields):
         return None
     size = answer.end - answer.head
     if head_only:

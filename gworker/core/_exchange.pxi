@@ -90,8 +90,10 @@ cdef class HttpFraming(Framing):
             or head == <PyObject *>None
             or head == <PyObject *>self.head_only
             or not is_simple_head(self.heads, head)
-            or not make_answer(&http_answer, data, self.response, common)
         ):
+            return -1
+        body = content_of(data, self.response)
+        if not make_answer(&http_answer, data, body, self.response, common):
             return -1
         set_slot(machine, self.head_of, None)
         set_slot(machine, self.raw, EMPTY)
@@ -100,8 +102,7 @@ cdef class HttpFraming(Framing):
         if append(&http_answer, http_answer.body, http_answer.size):
             return send_parts(io, http_answer.head, size + http_answer.size, NULL, 0, False, None)
         return send_parts(
-            io, http_answer.head, size, http_answer.body, http_answer.size, False,
-            data.body if type(data) is self.response else data,
+            io, http_answer.head, size, http_answer.body, http_answer.size, False, body
         )
 
 

@@ -8,7 +8,6 @@ look at two or three things. What was parsed is cached until `forget`.
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -19,6 +18,7 @@ from gworker.http.charset import decode
 from gworker.http.errors import BadRequest
 from gworker.http.forwarded import Client, RequestOrigin, client_of, resolved
 from gworker.http.headers import Headers, HeaderSource
+from gworker.http.json import from_json
 from gworker.http.parameters import Parameters
 from gworker.http.upgrade import asks_for_websocket, check_upgrade
 
@@ -134,7 +134,7 @@ class Request(RequestCore):
         """
         body = self._body_up_to(self.max_json_size, "JSON longer than {} bytes (max_json_size)")
         try:
-            return json.loads(body)
+            return from_json(body)
         except ValueError as error:
             raise BadRequest(f"malformed JSON: {error}") from None
         except RecursionError:

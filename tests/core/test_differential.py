@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Callable
@@ -265,6 +266,133 @@ def test_the_same_answers(
 
     pieces = [asked + b" / HTTP/1.1\r\nHost: a\r\n\r\n"] * 2
     assert conversation(HERE, pieces, answer, None) == conversation(PURE, pieces, answer, None)
+
+
+# ---- JSON
+
+characters = st.text('a"\\/\n\x00\x1f\x7f\xe9\u20ac\ud800\udc00\U0001f600', max_size=5)
+scalar = st.one_of(
+    characters, st.integers(), st.floats(), st.booleans(), st.none(), st.binary(max_size=1),
+    st.sampled_from([Name("a"), "x" * 5000, "\xe9" * 5000, 2**63 - 1, -(2**63), 2**63, 5e-324]),
+)  # fmt: skip
+document = st.recursive(
+    scalar,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.tuples(inner, inner),
+        st.dictionaries(st.one_of(characters, st.sampled_from([1, None, Name("b")])), inner),
+    ),
+    max_leaves=12,
+)
+STRANGE = [
+    b"\0",
+    b"\xef\xbb\xbf",
+    b"\xff",
+    b"NaN",
+    b"1e999",
+    b",",
+    b"]",
+    b'"',
+    b"\\",
+    b".",
+    b"e",
+    b"0",
+]
+
+
+def deep(levels: int, kind: Callable[[Any], Any]) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = kind(value)
+    return value
+
+
+def circle() -> list[Any]:
+    value: list[Any] = []
+    value.append({"a": value})
+    return value
+
+
+def listed(value: Any) -> list[Any]:
+    return [value]
+
+
+def named(value: Any) -> dict[str, Any]:
+    return {"a": value}
+
+
+def written(loaded: SimpleNamespace, value: Any) -> tuple[Any, Any]:
+    """As an answer, and as the body of a Response."""
+    pieces = [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"]
+    body = outcome(lambda: loaded.http.Response.json(value).body)
+    return conversation(loaded, pieces, lambda _: value, None)[-2:], body
+
+
+@settings(max_examples=500, deadline=None)
+@given(document)
+def test_the_same_json_is_written(value: Any) -> None:
+    assert written(HERE, value) == written(PURE, value)
+
+
+@pytest.mark.parametrize(
+    "value", [deep(levels, kind) for levels in (64, 65, 100_000) for kind in (listed, named)]
+)
+def test_json_that_is_nested_is_written(value: Any) -> None:
+    assert written(HERE, value) == written(PURE, value)
+
+
+def test_json_that_contains_itself_is_written_by_none() -> None:
+    value = circle()
+    assert written(HERE, value) == written(PURE, value)
+    assert written(HERE, value)[1][0] == "ValueError"
+
+
+def read(loaded: SimpleNamespace, data: bytes) -> str:
+    request = loaded.http.Request(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", data)
+    return repr(outcome(request.json))
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    document.filter(lambda value: "b'" not in repr(value)), st.booleans(),
+    st.sampled_from([None, 1]),
+    st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from(STRANGE)), max_size=2),
+)  # fmt: skip
+def test_the_same_json_is_read(
+    value: Any, is_ascii: bool, indent: Any, encoding: str, damages: list[tuple[int, bytes]]
+) -> None:
+    text = json.dumps(value, ensure_ascii=is_ascii, indent=indent)
+    data = text.encode(encoding, "surrogatepass")
+    for at, damage in damages:
+        data = data[:at] + damage + data[at + 1 :]
+    assert read(HERE, data) == read(PURE, data)
+
+
+READ = [
+    b"1.e5", b"1.", b"-", b"01", b"-0", b"-0.0", b"1e", b"1E+5", b"null", b"nul", b" [ ] ", b"{ }",
+    b'{"a":1,"a":2}', b'{"a":1,}', b"[1,]", b'"', b'"\\', b'"\\u12"', b'"\\u00g0"',
+    b'"\\ud83d\\ude00"',
+    b'"\\ude00"', b'"\\ud83d"', b'"\\ud83dxxxxxx"', b'"\\x"', b'"\xed\xa0\x80"', b'"\t"', b"1" * 18,
+    b"1" * 19, b"1" * 5000, b"[" * 64 + b"]" * 64, b"[" * 65 + b"]" * 65, b"[" * 100_000,
+    b'{"a":' * 64 + b"1" + b"}" * 64, b"1 1", b"1\0", b"1\x0b", b"-Infinity", b"0.1e-400", b"",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", READ)
+def test_what_json_is(data: bytes) -> None:
+    assert read(HERE, data) == read(PURE, data)
+
+
+def test_what_is_not_written_by_the_module_json() -> None:
+    usual = {"a": [1, 2.5, True, False, None, "\xe9", ("b",)]}
+    text = json.dumps(usual, ensure_ascii=False).encode()
+    assert HERE.core.encode_json(usual) == text
+    assert HERE.core.decode_json(text) == json.loads(text)
+    for unusual in (Name("a"), {1: 2}, 2**63, float("nan"), "\ud800", deep(65, listed)):
+        assert HERE.core.encode_json([unusual]) is None
+    for rare in (b"1" * 19, b'"\\ud800"', b"NaN", b"[" * 65 + b"]" * 65, "1", b"null"):
+        assert HERE.core.decode_json(rare) is None
 
 
 # ---- fields, parameters, cookies
