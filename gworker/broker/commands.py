@@ -1,0 +1,281 @@
+"""The commands that a process sends to one Redis server: a queue, written in pipelines.
+
+One thread (a greenlet, where gevent has patched `threading`) sends what has gathered in one piece,
+and reads the answers in order; what comes meanwhile is the next pipeline. Nothing is sent twice
+unless the server has said that it did not do it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from redis.exceptions import RedisError, ResponseError
+
+from gworker.broker.interface import CALL_SECONDS, Reply
+from gworker.broker.topology import ANSWER_SECONDS, Address, failure, text_of
+from gworker.errors import BrokerDown, BrokerError
+
+# Commands and bytes of one pipeline, and commands that may wait for the next one.
+PIPELINE_COMMANDS, PIPELINE_BYTES = 512, 1 << 20
+MAX_QUEUE = 100_000
+
+# Seconds between two attempts to reach a server that is down; up to a quarter more.
+PROBE_SECONDS = 1.0
+
+# Seconds after which a connection is looked at before it is written to.
+IDLE_SECONDS = 0.5
+
+# Seconds in which what nobody waits for is worth another attempt.
+POST_SECONDS = 10.0
+
+
+class Command:
+    """A command to the owner of a partition.
+
+    waits: somebody calls `wait`. finish: makes the reply of what the server answers.
+    """
+
+    __slots__ = (
+        "_answered", "_error", "_finish", "_reply", "deadline", "is_asking", "is_given_up",
+        "is_sent", "partition", "source", "words",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        partition: int,
+        words: tuple[bytes, ...],
+        waits: bool,
+        source: bytes = b"",
+        finish: Callable[[Any], Reply] | None = None,
+    ) -> None:
+        self.partition = partition
+        self.words = words
+        self.source = source  # of the script, for a server that has lost it
+        self.deadline = time.monotonic() + (CALL_SECONDS - 0.1 if waits else POST_SECONDS)
+        self.is_asking = self.is_sent = self.is_given_up = False
+        self._finish = finish
+        self._reply: Reply = None
+        self._error: Exception | None = None
+        self._answered = threading.Lock() if waits else None
+        if self._answered is not None:
+            self._answered.acquire()
+
+    def take_to_send(self) -> bool:
+        """False: nobody wants it any more, and it has not been sent."""
+        self.is_sent = True
+        return not self.is_given_up
+
+    def answer(self, reply: Any) -> None:
+        self._reply = reply if self._finish is None else self._finish(reply)
+        if self._answered is not None:
+            self._answered.release()
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+        if self._answered is not None:
+            self._answered.release()
+
+    def wait(self) -> Reply:
+        """The reply. Raises BrokerDown, BrokerError."""
+        assert self._answered is not None
+        left = self.deadline - time.monotonic()
+        if not self._answered.acquire(timeout=max(left, 0)):
+            # First this, then a look at whether it has been sent; the one that sends does the
+            # opposite, so that one of the two sees the other.
+            self.is_given_up = True
+            raise BrokerDown(f"no answer within {CALL_SECONDS:g} s", self.is_sent)
+        if self._error is not None:
+            raise self._error
+        return self._reply
+
+
+class Owner(Protocol):
+    """What a command link tells, from its own thread."""
+
+    def greet(self, address: Address, ask: Callable[..., list[Any]]) -> None:
+        """A new connection; `ask` sends commands and returns their answers. Raises BrokerError if
+        the server is not fit."""
+
+    def on_link(self) -> None:
+        """It works now, or no longer."""
+
+    def on_refused(self, command: Command, link: CommandLink, error: ResponseError) -> None:
+        """The server did not do it."""
+
+
+class CommandLink:
+    """reason: why it does not work, in words."""
+
+    def __init__(self, address: Address, connect: Callable[[Address], Any], owner: Owner) -> None:
+        self.address = address
+        self.is_up = False
+        self.reason = "it has not been connected yet"
+        self.unfit: BrokerError | None = None
+        self.latency = 0.0  # seconds of the last pipeline
+
+        self._connect = connect
+        self._owner = owner
+        self._queue: deque[Command] = deque()
+        self._wake = threading.Event()
+        self._used_at = 0.0
+        self._is_closed = False
+        self.is_down = False  # an attempt to connect has failed
+        self._connection: Any = None
+        self._thread = threading.Thread(
+            target=self._run, name=f"gworker commands {text_of(address)}", daemon=True
+        )
+        self._thread.start()
+
+    def submit(self, command: Command, *, first: bool = False) -> None:
+        """Send it with the next pipeline. Raises BrokerDown at once if the server is down."""
+        if self.is_down or self._is_closed:
+            raise BrokerDown(self.reason)
+        if len(self._queue) >= MAX_QUEUE:
+            raise BrokerDown(f"{text_of(self.address)}: {MAX_QUEUE} commands wait for it")
+        if first:
+            self._queue.appendleft(command)
+        else:
+            self._queue.append(command)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self, reason: str) -> None:
+        """Send what waits, and end. The thread does it, soon."""
+        self.reason = reason
+        self._is_closed = True
+        self._wake.set()
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+    def let_go(self) -> None:
+        """In a copy of this process: nothing of this is its own."""
+        self._is_closed = True
+        self._queue.clear()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            if self._connection is None and not self._reach():
+                self._fail_queue()
+                self._sleep(PROBE_SECONDS * random.uniform(1, 1.25))
+                continue
+            self._wake.wait()
+            self._wake.clear()
+            while self._queue and self._connection is not None:
+                self._exchange(self._connection)
+        if self._connection is not None and self._queue:
+            self._exchange(self._connection)
+        self._fail_queue()
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._is_closed and (left := until - time.monotonic()) > 0:
+            if self._wake.wait(left):
+                self._wake.clear()
+                self._fail_queue()
+
+    def _fail_queue(self) -> None:
+        while self._queue:
+            self._queue.popleft().fail(BrokerDown(self.reason))
+
+    def _reach(self) -> bool:
+        connection = self._connect(self.address)
+
+        def ask(*commands: tuple[bytes, ...]) -> list[Any]:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            return [connection.read_response() for _ in commands]
+
+        try:
+            connection.connect()
+            self._owner.greet(self.address, ask)
+        except (RedisError, OSError, BrokerError) as error:
+            connection.disconnect()
+            why = error if isinstance(error, BrokerError) else failure(self.address, error)
+            self.reason = str(why)
+            self.unfit = why if isinstance(why, BrokerError) else None
+            self.is_down = True
+            self._owner.on_link()
+            return False
+        self._connection = connection
+        self.unfit = None
+        self.is_down = False
+        self.is_up = True
+        self._owner.on_link()
+        return True
+
+    def _lose(self, error: Exception) -> None:
+        assert self._connection is not None
+        self.reason = str(failure(self.address, error))
+        self._connection.disconnect()
+        self._connection = None
+        self.is_up = False
+        self._wake.set()
+        self._owner.on_link()
+
+    def _take(self) -> list[Command]:
+        taken: list[Command] = []
+        size = 0
+        while self._queue and len(taken) < PIPELINE_COMMANDS and size < PIPELINE_BYTES:
+            command = self._queue.popleft()
+            if command.take_to_send():
+                taken.append(command)
+                size += sum(map(len, command.words))
+        return taken
+
+    def _exchange(self, connection: Any) -> None:
+        commands = self._take()
+        if not commands:
+            return
+        words: list[tuple[bytes, ...]] = []
+        for command in commands:
+            if command.is_asking:
+                words.append((b"ASKING",))
+            words.append(command.words)
+        began = time.monotonic()
+        until = began + ANSWER_SECONDS
+        if began - self._used_at > IDLE_SECONDS:
+            # It may have been closed meanwhile. Then all of these are as good as never sent.
+            try:
+                connection.can_read(0)
+            except (RedisError, OSError) as error:
+                self._queue.extendleft(reversed(commands))
+                self._lose(error)
+                return
+        answered = 0
+        try:
+            connection.send_packed_command(connection.pack_commands(words), check_health=False)
+            for command in commands:
+                if command.is_asking:
+                    connection.read_response()
+                try:
+                    reply = connection.read_response()
+                except ResponseError as error:
+                    answered += 1
+                    command.is_sent = command.is_asking = False
+                    self._owner.on_refused(command, self, error)
+                    continue
+                answered += 1
+                command.answer(reply)
+                # A server that answers in drops must not hold up the rest of the pipeline.
+                if time.monotonic() > until:
+                    raise TimeoutError
+        except (RedisError, OSError) as error:
+            self._lose(error)
+            for command in commands[answered:]:
+                command.fail(BrokerDown(self.reason, uncertain=True))
+        else:
+            self._used_at = time.monotonic()
+            self.latency = self._used_at - began

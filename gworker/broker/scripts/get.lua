@@ -1,0 +1,2 @@
+-- KEYS: value, channels by their ends
+return redis.call('GET', KEYS[1])

@@ -1,0 +1,5 @@
+-- KEYS: value, channels by their ends
+-- ARGV: channel, delta
+local value = redis.call('INCRBY', KEYS[1], ARGV[2])
+redis.call('ZADD', KEYS[2], 'NX', '+inf', ARGV[1])
+return value
