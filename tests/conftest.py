@@ -31,6 +31,12 @@ os.environ["LOGS_DIRECTORY"] = tempfile.mkdtemp(prefix="gworker-logs-")
 os.chmod(os.environ["LOGS_DIRECTORY"], 0o1777)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--brokers", default="", help="kinds of broker that tests/broker is run over, or all"
+    )
+
+
 def pytest_unconfigure() -> None:
     """Each process of the tests has made one."""
     shutil.rmtree(os.environ["LOGS_DIRECTORY"], ignore_errors=True)

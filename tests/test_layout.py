@@ -11,6 +11,8 @@ import places
 import pytest
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
+    "broker/interface.py": ("broker/test_conformance.py", "every broker does what it says"),
+    "broker/memory.py": ("broker/test_conformance.py", "every broker does the same"),
     "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),
     "cli/command_table.py": (
         "cli/test_main.py",
@@ -96,6 +98,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 """Modules without a test file of their name: which file proves them, and why it is another one."""
 
 ABOUT_MORE = {
+    "broker/test_conformance.py": "every broker: each operation",
     "core/test_differential.py": "both cores, with the same bytes",
     "core/test_differential_connections.py": "both cores, with the same reads",
     "core/test_leaks.py": "both cores: what they keep",
