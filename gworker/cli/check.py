@@ -11,6 +11,7 @@ import sys
 import time
 
 from gworker.app.attribute_names import hint_for
+from gworker.cli import broker_check
 from gworker.cli.tables import NONE, write_aligned
 from gworker.config.report import as_text, rows
 from gworker.config.settings import Settings
@@ -46,6 +47,8 @@ def check(settings: Settings, as_json: bool = False) -> int:
     declarations = [Declaration(**fields) for fields in answer["workers"]]
     for declaration in declarations:
         check_worker(declaration, settings)
+    if faults := broker_check.examine(settings):
+        raise ConfigError("\n".join(faults))
     plan = make_plan(declarations, settings.workers, Plan())
     workers = [(name, count, plan.declarations[name].listen) for name, count in plan.counts.items()]
     found = rows(settings, {name: each.limits for name, each in plan.declarations.items()})

@@ -109,7 +109,7 @@ def check(settings: Settings, as_json: bool = False) -> int:
     if settings.target is None:
         from gworker.cli import machine_check
 
-        return machine_check.check(as_json)
+        return machine_check.check(settings, as_json)
     from gworker.cli import check as target_check
 
     return target_check.check(settings, as_json)

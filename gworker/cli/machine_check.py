@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Final, NamedTuple
 
+from gworker.cli import broker_check
+from gworker.config.settings import Settings
 from gworker.core import IMPLEMENTATION
+from gworker.errors import ConfigError
 
 PROC = "/proc/sys"
 
@@ -39,7 +42,6 @@ print(json.dumps([gevent.__version__, type(loop).__module__, loop.backend]))
 # Packages for which the page "Blocking code: what works" says that they work as they are.
 OPTIONAL: Final = ("psycopg", "PyMySQL", "SQLAlchemy", "requests")
 TROUBLESOME: Final = {
-    "hiredis": "it makes redis-py slower under gevent: pip uninstall hiredis",
     "psycopg2": "it holds the event loop while it waits: take psycopg 3, or psycogreen beside it",
     "psycopg2-binary": "it holds the event loop while it waits: take psycopg 3, or psycogreen "
     "beside it",
@@ -224,9 +226,20 @@ def _kernel(name: str) -> list[int] | None:
         return None
 
 
-def check(as_json: bool = False) -> int:
+def broker(settings: Settings) -> Iterator[Finding]:
+    try:
+        faults = broker_check.examine(settings)
+    except ConfigError as error:
+        faults = [str(error)]
+    if faults:
+        yield from (Finding("broker", MEND, fault) for fault in faults)
+    else:
+        yield Finding("broker", OK, str(settings.broker))
+
+
+def check(settings: Settings, as_json: bool = False) -> int:
     """Print a line for each finding; 1 if one has to be mended, else 0."""
-    found = [*(run() for run in CHECKS), *troublesome()]
+    found = [*(run() for run in CHECKS), *troublesome(), *broker(settings)]
     if as_json:
         print(json.dumps([each._asdict() for each in found], indent=2))
     else:

@@ -12,6 +12,7 @@ from setproctitle import setproctitle
 
 from gworker.app.attribute_names import hint_for
 from gworker.arbiter import SIGNALS, Arbiter
+from gworker.cli import broker_check
 from gworker.cli.instances import TITLE
 from gworker.config import file_names
 from gworker.config.settings import Settings
@@ -62,6 +63,7 @@ def serve(
     document: what the arbiter that this process was has left (upgrade.py).
     """
     privileges.check(settings.user, settings.group)
+    broker_check.check(settings)
     outputs = _prepare(settings, document)
     for complaint in invocation.complaints:
         log.warning("%s", complaint)

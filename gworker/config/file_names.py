@@ -31,6 +31,11 @@ def slug(name: str) -> str:
     return f"{safe[: MAX_SLUG - 9] or 'gworker'}-{checksum:08x}"
 
 
+def broker_path(runtime_dir: str, name: str) -> str:
+    """Where the local broker of the instance `name` listens."""
+    return os.path.join(runtime_dir, slug(name) + ".broker")
+
+
 def default_log(name: str) -> str:
     """The log of the daemon `name`. Raises ConfigError if this user has no place for it."""
     return os.path.join(_directory(), slug(name) + ".log")

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from gworker.broker.url import LOCAL, without_password
 from gworker.config.parsers import (
     LOG_FORMATS,
     LOG_LEVELS,
+    broker,
+    cluster_name,
     group,
     name,
     networks,
@@ -54,6 +57,7 @@ class Option:
     file: bool = True  # may stand in a file of settings
     limit: bool = False  # also a Worker argument; in `Settings.limits` if it is given
     implied: object = None  # the value in force if it is None; or a function that returns that
+    secret: bool = False  # a URL that may have a password, which nothing shows
 
     @property
     def name(self) -> str:
@@ -76,7 +80,11 @@ class Option:
         try:
             return self.parse(text)
         except ValueError as error:
-            raise InvalidValue(f"{text!r} is not valid, expected {error}") from None
+            raise InvalidValue(f"{self.shown(text)!r} is not valid, expected {error}") from None
+
+    def shown(self, text: str) -> str:
+        """`text` as an error may show it."""
+        return without_password(text) if self.secret else text
 
 
 # fmt: off
@@ -114,6 +122,15 @@ OPTIONS: Final = (
            ", ".join(LOG_FORMATS) + " (text)", restart=True),
     Option(("--access-log",), path_or_stdout, None, "FILE",
            "a line per exchange to FILE, - for stdout", restart=True),
+    Option(("--broker",), broker, LOCAL, "URL",
+           "where messages between processes go: local, redis://HOST (local)",
+           restart=True, secret=True),
+    Option(("--cluster-name",), cluster_name, None, "NAME",
+           "the instances of that name at one Redis share messages", restart=True),
+    Option(("--broker-mode",), octal, 0o660, "OCTAL",
+           "file mode of the local broker's socket (660)", restart=True),
+    Option(("--broker-group",), group, None, "GROUP",
+           "group of the local broker's socket, a name or an id", restart=True),
     Option(("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
     Option(("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
     Option(("--timeout",), seconds, 60.0, "S",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from gworker.broker.url import EXPECTED, BrokerUrl, read
 from gworker.errors import ConfigError
 from gworker.system import directory, privileges
 
@@ -109,6 +110,21 @@ def url(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if not (scheme and separator and rest):
         raise ValueError("SCHEME://HOST:PORT or unix:///PATH")
+    return text
+
+
+def broker(text: str) -> BrokerUrl:
+    """Where messages between processes go; not `memory`, which is of one process."""
+    found = read(text)
+    if found.kind == "memory":
+        raise ValueError(EXPECTED)
+    return found
+
+
+def cluster_name(text: str) -> str:
+    """A name that becomes part of keys and channels of a Redis."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError("1 to 64 letters, digits, dots, - or _")
     return text
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from gworker.broker.url import BrokerUrl
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, Option
 from gworker.config.parsers import octal, variable
 from gworker.config.settings import Settings
@@ -67,6 +68,8 @@ def _plain(option: Option, settings: Settings) -> object:
     value = getattr(settings, option.key)
     if value is None:
         return option.implied() if callable(option.implied) else option.implied
+    if isinstance(value, BrokerUrl):
+        return str(value)
     if option.parse is variable:
         return dict(value)
     if option.parse is octal:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from gworker.broker.url import BrokerUrl
 from gworker.config.file_names import default_log
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, default_runtime_dirs
 
@@ -40,6 +41,10 @@ class Settings:
     log_level: str
     log_format: str
     access_log: str | None  # parsers.STDOUT: stdout
+    broker: BrokerUrl
+    cluster_name: str | None
+    broker_mode: int
+    broker_group: str | None
     graceful_timeout: float
     boot_timeout: float
     timeout: float

@@ -167,9 +167,9 @@ def _of_toml(option: Option, value: object, base: str, where: str) -> object:
     if option.parse is variable and isinstance(value, dict):
         return tuple(_variable(name, item, where) for name, item in value.items())
     if not option.repeat:
-        return _scalar(parse, value, where)
+        return _scalar(parse, value, where, option)
     items = value if isinstance(value, list) else [value]
-    return tuple(_scalar(parse, item, where) for item in items)
+    return tuple(_scalar(parse, item, where, option) for item in items)
 
 
 def _variable(name: str, value: object, where: str) -> tuple[str, str]:
@@ -183,7 +183,7 @@ def _variable(name: str, value: object, where: str) -> tuple[str, str]:
         raise _invalid(f"{where}.{name}", value, str(error)) from None
 
 
-def _scalar(parse: Callable[[str], object], value: object, where: str) -> object:
+def _scalar(parse: Callable[[str], object], value: object, where: str, option: Option) -> object:
     # A string as on the command line, or a number that its text is parsed to.
     #
     # So a umask, which is octal, has to be a string, and so has a name made of digits.
@@ -195,7 +195,8 @@ def _scalar(parse: Callable[[str], object], value: object, where: str) -> object
         parsed = parse(str(value) if isinstance(value, str) or is_number else "\0")
     except ValueError as error:
         expected = str(error).partition(" is not valid, expected ")[2]
-        raise _invalid(where, value, expected) from None
+        shown = option.shown(value) if isinstance(value, str) else value
+        raise _invalid(where, shown, expected) from None
     if isinstance(value, str) or (is_number and not isinstance(parsed, str) and parsed == value):
         return parsed
     raise _invalid(where, value, f'a string, as in "{value}"' if is_number else "a string")

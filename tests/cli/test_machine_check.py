@@ -38,7 +38,7 @@ def test_this_machine_is_fit(tmp_path: Path) -> None:
     assert list(dict.fromkeys(names)) == [
         "python", "packages", "core", "gevent", "descriptors", "somaxconn", "ephemeral "
                                                                     "ports", "terminal", "redis",
-        "optional packages",
+        "optional packages", "broker",
     ]  # fmt: skip
     assert all(line[18:].startswith(("ok ", "advice ")) for line in done.stdout.splitlines())
 
@@ -200,13 +200,14 @@ def test_the_core(
 
 
 def test_packages_that_go_ill_with_gevent(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = {"hiredis": "3.0", "redis": "6.0"}
+    installed = {"mysqlclient": "2.2", "redis": "6.0"}
     monkeypatch.setattr(machine_check, "_version", lambda name: installed.get(name, ""))
     (found,) = machine_check.troublesome()
     assert found == Finding(
         "optional packages",
         ADVICE,
-        "hiredis 3.0: it makes redis-py slower under gevent: pip uninstall hiredis",
+        "mysqlclient 2.2: it holds the event loop while it waits: take PyMySQL, or call it by "
+        "gworker.blocking",
     )
     assert machine_check.redis().text == "redis-py 6.0"
     assert (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gworker.config import file_names
-from gworker.config.file_names import MAX_SLUG, slug
+from gworker.config.file_names import MAX_SLUG, broker_path, slug
 from gworker.config.report import rows
 from gworker.config.settings import Layer, Settings, resolve
 from gworker.errors import ConfigError
@@ -127,3 +127,8 @@ def test_anything_else_becomes_a_safe_name_that_stays(name: str) -> None:
 
 def test_names_that_look_alike_have_different_files() -> None:
     assert len({slug(name) for name in ("a:b", "a/b", "a b", "a-b")}) == 4
+
+
+def test_the_socket_of_the_broker_is_beside_the_pid_file() -> None:
+    assert broker_path("/run/gworker", "shop") == "/run/gworker/shop.broker"
+    assert broker_path("/run", "a:b").startswith("/run/a-b-")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gworker.broker.url import parse as parse_broker
 from gworker.config import settings as config
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, add_options, default_runtime_dirs
 from gworker.config.settings import Settings, resolve
@@ -22,7 +23,8 @@ def parse(*argv: str) -> Settings:
 
 
 def without_origins(settings: Settings) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(settings).items() if key != "origins"}
+    names = {field.name for field in dataclasses.fields(settings)} - {"origins"}
+    return {name: getattr(settings, name) for name in names}
 
 
 def test_defaults() -> None:
@@ -79,6 +81,10 @@ GIVEN: list[tuple[list[str], str, object]] = [
     (["--log-format", "JSON"], "log_format", "json"),
     (["--access-log", "-"], "access_log", "-"),
     (["--access-log", "/var/log/a"], "access_log", "/var/log/a"),
+    (["--broker", "redis://h"], "broker", parse_broker("redis://h")),
+    (["--cluster-name", "shop-1.eu_2"], "cluster_name", "shop-1.eu_2"),
+    (["--broker-mode", "600"], "broker_mode", 0o600),
+    (["--broker-group", "root"], "broker_group", "root"),
     (["--graceful-timeout", "0"], "graceful_timeout", 0.0),
     (["--boot-timeout", "0.5"], "boot_timeout", 0.5),
     (["--timeout", "1e1"], "timeout", 10.0),
@@ -221,3 +227,19 @@ def test_the_help_of_every_option_formats() -> None:
     assert all(
         re.search(rf"{re.escape(flag)}\b", text) for option in OPTIONS for flag in option.flags
     )
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@h:x", "memory", "nats://:secret@h"])
+def test_a_broker_that_is_none_is_refused_without_its_password(
+    capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    with pytest.raises(SystemExit):
+        parse("--broker", url)
+    printed = capsys.readouterr().err
+    assert f"--broker: '{url.replace(':secret', '***')}' is not valid, expected " in printed
+
+
+@pytest.mark.parametrize("name", ["", "a b", "{x}", "x" * 65, "é"])
+def test_what_is_no_name_of_a_cluster(name: str) -> None:
+    with pytest.raises(SystemExit):
+        parse("--cluster-name", name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from option_values import IN_FILES, NAMES, VALUES, given, read
 
+from gworker.broker.url import parse
 from gworker.config.report import Row, as_text, as_toml, changes, rows
 from gworker.config.settings import Layer, resolve
 
@@ -78,3 +79,14 @@ def test_changes_keep_the_values_of_variables_secret() -> None:
         resolve("t", Layer("command line", {"env": (("PASSWORD", "hunter2"),)})),
     )
     assert changes(before, after) == ["env"]
+
+
+def test_nothing_shows_the_password_of_a_broker() -> None:
+    settings = [
+        resolve("app", Layer("test", {"broker": parse(url)}))
+        for url in ("local", "redis://:secret@h")
+    ]
+    found = {row.name: row.value for row in rows(settings[1])}
+    assert (found["broker"], found["broker-mode"]) == ("redis://***@h", "660")
+    assert changes(*settings) == ["broker local → redis://***@h"]
+    assert "secret" not in as_toml(rows(settings[1])) + repr(settings[1])

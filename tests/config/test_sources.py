@@ -449,3 +449,11 @@ def test_sources_without_a_current_directory(here: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "getcwd", gone)
     made: Callable[[], Any] = Sources("app", Layer("command line", {})).file
     assert made() is None
+
+
+def test_a_broker_in_the_environment_is_refused_without_its_password(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GWORKER_BROKER", "redis://:secret@h:x")
+    with pytest.raises(ConfigError, match=r"GWORKER_BROKER: 'redis://\*\*\*@h:x' is not valid"):
+        read()

@@ -96,7 +96,7 @@ BAD = [
     ('target = ""', "target = '' is not valid, expected module[:attr]"),
     ("wrokers = 1", "unknown key 'wrokers'; did you mean workers?"),
     ("graceful_timout = 1", "unknown key 'graceful_timout'; did you mean graceful-timeout?"),
-    ("xyzzy = 1", "unknown key 'xyzzy'; there are access-log, bind, boot-timeout, chdir"),
+    ("xyzzy = 1", "unknown key 'xyzzy'; there are access-log, bind, boot-timeout, broker"),
     ('config = "x"', "unknown key 'config'; there are "),
     ("check = true", "unknown key 'check'; there are "),
     ("log-level = 'info'\nlog_level = 'info'", "log_level is given twice, with - and with _"),
@@ -205,3 +205,11 @@ def test_an_error_in_a_project_file_names_the_table(here: Path) -> None:
 def test_the_layer_of_a_file_has_only_what_was_given(here: Path) -> None:
     (here / "x.toml").write_text("workers = 2")
     assert file_layer(str(here / "x.toml")) == (str(here / "x.toml"), {"workers": 2})
+
+
+def test_a_broker_that_is_none_is_refused_without_its_password(here: Path) -> None:
+    (here / "gworker.toml").write_text('broker = "redis://:secret@h:x"')
+    with pytest.raises(
+        ConfigError, match=r"broker = 'redis://\*\*\*@h:x' is not valid, expected a port"
+    ):
+        read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from gworker.broker.url import parse
 from gworker.config.options import OPTIONS, Option
 from gworker.config.settings import Layer, Settings
 from gworker.config.sources import Sources
@@ -32,6 +33,10 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "stdout-file": ('"/o"', "/o", "/o"),
     "log-file": ('"../l"', "~/../l", "../l"),
     "log-level": ('"DEBUG"', "debug", "Debug"),
+    "broker": ('"redis://h"', parse("redis://h"), "redis://h"),
+    "cluster-name": ('"shop"', "shop", "shop"),
+    "broker-mode": ('"600"', 0o600, "600"),
+    "broker-group": ('"0"', "0", "0"),
     "graceful-timeout": ("1.5", 1.5, "1.5"),
     "boot-timeout": ("2", 2.0, "2"),
     "timeout": ("1e1", 10.0, "1e1"),

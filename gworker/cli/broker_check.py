@@ -1,0 +1,38 @@
+"""Whether the broker of the settings can be used: what is wrong with its URL, and with the Redis
+there."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from gworker.config.settings import Settings
+from gworker.errors import ConfigError
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError if no process could use the broker. Nothing is connected."""
+    broker = settings.broker
+    if not broker.is_redis:
+        return
+    if settings.cluster_name is None:
+        raise ConfigError(
+            f"broker {broker}: a --cluster-name is missing; instances that have the same one share "
+            "messages"
+        )
+    if find_spec("redis") is None:
+        raise ConfigError(
+            f"broker {broker}: the package redis is not installed: pip install 'gworker[redis]'"
+        )
+
+
+def examine(settings: Settings) -> list[str]:
+    """What is wrong with the broker, in words. A Redis is asked. Raises ConfigError as `check`."""
+    check(settings)
+    if not settings.broker.is_redis:
+        return []
+    redis = import_module("gworker.broker.redis")  # here: it needs a package that may be missing
+    return [
+        f"broker {settings.broker}: {fault}"
+        for fault in redis.examine(settings.broker, settings.cluster_name or "")
+    ]
