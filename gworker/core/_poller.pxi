@@ -296,6 +296,8 @@ cdef class Poller:
         while size == room and buffer.left and total < AT_ONCE:
             at = buffer.reserve(&room)
             size = recv(io.descriptor, at, room, MSG_DONTWAIT)
+            while size < 0 and errno == EINTR:  # the set would not tell again
+                size = recv(io.descriptor, at, room, MSG_DONTWAIT)
             if size <= 0:
                 error = errno
                 break
@@ -305,7 +307,7 @@ cdef class Poller:
         (<ServerState>io._server).bytes_read += total
         if not buffer.left:
             io.receive_buffer = None
-        if size < 0 and error != EAGAIN and error != EINTR:
+        if size < 0 and error != EAGAIN:
             io.bits.eof_received = True
             connection.reset_received()
             return 0

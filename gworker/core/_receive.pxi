@@ -30,6 +30,8 @@ cdef class ReceiveBuffer:
         """Where the next bytes go, of which at least one is left, and for how many there is room."""
         cdef Py_ssize_t filled = self.size - self.left
         if self.content is NULL:
+            if filled:  # it was lost when there was no memory to enlarge it
+                raise MemoryError
             fresh = PyBytes_FromStringAndSize(NULL, min(self.size, FIRST))
             Py_INCREF(fresh)
             self.content = <PyObject *>fresh
