@@ -1,5 +1,6 @@
 # make test   everything that CI runs: lint, types, import floors, docs, tests
 # make core   the compiled core, in place (test and bench make it, too)
+# make brokers   the tests of brokers, over every kind, or as BROKERS=sentinel,cluster says
 # make demo   the chat: http://127.0.0.1:8000
 # make autobahn   the Autobahn test suite against both ends of the WebSocket protocol (a quarter of an hour)
 # make bench  the benchmarks (needs gcc; with libssl-dev also over TLS, with node and libev-dev also peers)
@@ -26,7 +27,7 @@ PIP_INSTALL = $(PIP) install -q --disable-pip-version-check --only-binary :all:
 # The core is not built on the way: `core` does it beside the checks, and the demo does without. .run holds what was taken. Most of them are imported in part, so they are compiled as they are imported.
 EXTRAS := $(if $(filter-out demo bench fuzz clean,$(or $(MAKECMDGOALS),test)),[test])
 
-.PHONY: test checks core lint types imports docs tests autobahn demo bench fuzz clean
+.PHONY: test checks core lint types imports docs tests brokers autobahn demo bench fuzz clean
 
 # The checks run side by side, the tests alone: they start servers and keep deadlines.
 test: $(VENV)/.test
@@ -97,6 +98,9 @@ tests: $(VENV)/.test core
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --durations=25
 	@if $(BIN)/gworker --version | grep -q compiled; then set -x; \
 	  GWORKER_PURE=1 $(BIN)/pytest -n $(PYTEST_WORKERS) $(WITH_BOTH_CORES); fi
+
+brokers: $(VENV)/.test core
+	$(BIN)/pytest -n $(PYTEST_WORKERS) tests/broker --brokers $(or $(BROKERS),all)
 
 $(VENV)/.autobahn: $(VENV)/.test
 	$(PIP_INSTALL) 'kosoku ==0.1.0'

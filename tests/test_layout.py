@@ -99,6 +99,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 
 ABOUT_MORE = {
     "broker/test_conformance.py": "every broker: each operation",
+    "broker/test_conformance_model.py": "every broker: any sequence of operations",
     "core/test_differential.py": "both cores, with the same bytes",
     "core/test_differential_connections.py": "both cores, with the same reads",
     "core/test_leaks.py": "both cores: what they keep",

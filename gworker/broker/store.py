@@ -166,10 +166,10 @@ class Store:
         if history is None:
             return [b"", 0, int(not epoch), []]
         whole: list[Reply] = [history.epoch, history.offset]
-        if (epoch and epoch != history.epoch) or asked > history.offset + backwards:
-            return [*whole, 0, []]
         if not epoch:
             asked = history.offset + 1 if backwards else 0
+        elif epoch != history.epoch or asked > history.offset + backwards:
+            return [*whole, 0, []]
         entries, is_complete = history.between(mode, asked, most, backwards)
         return [*whole, int(is_complete), entries]
 
