@@ -11,7 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker_faults import BrokerProcess
+
 from gworker.broker.interface import Broker
+from gworker.broker.local import LocalBroker
 from gworker.broker.memory import MemoryBroker, MemoryServer
 
 
@@ -55,8 +58,18 @@ def memory(directory: Path) -> Iterator[Server]:
     yield Server(lambda: MemoryBroker(server), advance)
 
 
+@contextmanager
+def local(directory: Path) -> Iterator[Server]:
+    process = BrokerProcess()
+    try:
+        yield Server(lambda: LocalBroker(process.path))
+    finally:
+        process.close()
+
+
 KINDS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "memory": memory,
+    "local": local,
 }
 """By name: what starts a server, with its files in a directory, and ends it."""
 

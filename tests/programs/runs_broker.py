@@ -1,0 +1,12 @@
+"""Runs a broker process. Argument: the descriptor of its listener."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+
+from gworker.broker.server import BrokerServer
+
+logging.basicConfig(format="%(message)s", level=logging.INFO)
+BrokerServer(socket.socket(fileno=int(sys.argv[1]))).run()
