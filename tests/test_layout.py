@@ -12,7 +12,6 @@ import pytest
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "broker/interface.py": ("broker/test_conformance.py", "every broker does what it says"),
-    "broker/memory.py": ("broker/test_conformance.py", "every broker does the same"),
     "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),
     "cli/command_table.py": (
         "cli/test_main.py",

@@ -296,7 +296,7 @@ def test_the_latest_of_each_key(process: Process, server: Server, room: bytes) -
     assert latest(reverse=1)[3] == everything[::-1]
     assert latest(limit=2) == [epoch, 4, 0, everything[:2]]
     assert latest(epoch=b"0" * 8) == [epoch, 4, 0, []]
-    keep(process, room, b"c1", mode=b"latest", size=3, value_key=b"c")  # b goes
+    keep(process, room, b"c1", mode=b"latest", size=3, ttl=SHORT, value_key=b"c")  # b goes
     assert latest() == [epoch, 5, 0, [[3, b"a2"], [4, b"none"], [5, b"c1"]]]
     assert latest(epoch=epoch, offset=2)[2] == 1
     server.wait(2 * SHORT / 1000)
