@@ -121,6 +121,15 @@ def test_a_link_that_ends_has_no_subscriptions_left(connect):
     assert stats(one)[b"channels"] == 0
 
 
+def test_a_link_that_ends_has_no_members_left(connect):
+    one, two = connect(b"one"), connect(b"two")
+    assert two.ask(b"ENTER", b"g:a", b"two", b"", b"member", b"identity", b"{}", b"0") == 1
+    assert one.ask(b"MEMBERS", b"g:a", b"0") == [[b"member", b"identity", b"{}"]]
+    two.socket.close()
+    until(lambda: one.ask(b"MEMBERS", b"g:a", b"0") == [], 1)
+    assert one.ask(b"COUNT", b"g:a") == 0
+
+
 def test_a_client_that_does_not_read_is_cut_and_the_others_hear_everything(process, connect):
     one, slow, other = connect(b"one"), connect(b"slow"), connect(b"other")
     slow.ask(b"SUBSCRIBE", b"g:a")

@@ -302,6 +302,18 @@ def test_a_listener_that_fails_is_told_of_in_the_log_and_hears_the_next_message(
         assert is_whole(broker, listener)
 
 
+def test_a_copy_that_lets_go_leaves_the_link_to_its_parent():
+    with connected() as (_, _, broker, listener):
+        broker.subscribe([b"g:a"])
+        copy = os.fork()
+        if copy == 0:
+            broker.let_go()
+            os._exit(0 if seconds_of(lambda: publish(broker))[0] < 0.1 else 1)
+        assert os.waitpid(copy, 0)[1] == 0
+        assert is_whole(broker, listener)
+        assert listener.states == ["up"]
+
+
 def test_a_closed_broker_is_down():
     with connected() as (_, _, broker, _):
         broker.close()
