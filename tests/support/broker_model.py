@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 IDEMPOTENCY, LEAVE = 300.0, 3.0
 
+FORGOTTEN = 300.0
+"""A leave that nobody has taken so long after it was due is told no more."""
+
 
 @dataclass
 class Entry:
@@ -70,6 +73,10 @@ class Model:
         self.leaves: list[Leave] = []
         self.values: dict[bytes, Value] = {}
         self.declared: dict[bytes, tuple[bytes, int]] = {}
+
+    def go_by(self, seconds: float) -> None:
+        self.now += seconds
+        self.leaves = [each for each in self.leaves if each.due + FORGOTTEN > self.now]
 
     # -- messages
 
