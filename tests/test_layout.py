@@ -12,6 +12,7 @@ import pytest
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "broker/interface.py": ("broker/test_conformance.py", "every broker does what it says"),
+    "broker/local.py": ("broker/test_link.py", "a link, with the broker process at its other end"),
     "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),
     "cli/command_table.py": (
         "cli/test_main.py",
