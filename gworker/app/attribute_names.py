@@ -38,8 +38,9 @@ CONNECTION: Final = (
     "peer_credentials",
     "context", "request", "headers", "subprotocol", "close_code", "close_reason", "bytes_read",
     "bytes_written", "send_queue", "recv_queue", "is_full", "max_send_buffer_size",
-    "max_package_size",
+    "max_package_size", "client_id", "groups", "uid",
     "send", "drain", "close", "destroy", "pause_recv", "resume_recv", "pipe", "switch", "encode",
+    "join", "leave", "bind", "unbind",
     "on_connect", "on_websocket_connect", "on_message", "on_close", "on_error", "on_buffer_full",
     "on_buffer_drain", "on_takeover",
 )  # fmt: skip

@@ -25,9 +25,10 @@ CONNECTION_CALLBACKS = (
     "on_takeover",
 )
 WORKER_CALLBACKS = ("on_worker_start", "on_worker_stop", "on_worker_reload")
+MESSAGE_CALLBACKS = ("on_presence", "on_gap", "on_broker_state")
 MASTER_CALLBACKS = ("on_master_reload", "on_master_stop", "on_worker_exit")  # in helper children
 
-CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MASTER_CALLBACKS
+CALLBACKS = CONNECTION_CALLBACKS + WORKER_CALLBACKS + MESSAGE_CALLBACKS + MASTER_CALLBACKS
 
 # The arguments of each callback, and of a connection handler.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -36,6 +37,9 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "on_message": ("connection", "data"),
     "on_websocket_connect": ("connection", "request"),
     "on_error": ("connection", "code", "message"),
+    "on_presence": ("group", "joined", "left", "connections_here"),
+    "on_gap": ("groups", "since", "until"),
+    "on_broker_state": ("state",),
     "on_worker_exit": ("worker", "id", "pid", "reason"),
 }
 

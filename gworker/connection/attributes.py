@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from gworker.app.callbacks import Callbacks
 from gworker.connection.access_recorder import Observer
 from gworker.connection.callbacks import callback
+from gworker.connection.closing import undecided
 from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import Job
 from gworker.connection.migration import Migration
@@ -29,6 +30,7 @@ from gworker.tls.socket import TlsInfo
 
 if TYPE_CHECKING:
     from gworker.app.worker import Worker
+    from gworker.messages.membership import Membership
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ class Passing(Generic[T]):
 
 
 class Attributes(ConnectionState):
-    __slots__ = ("app_context", "idle_mark", "request")
+    __slots__ = ("app_context", "idle_mark", "membership", "request")
 
     id: int
     accepted_at: int  # seconds since the epoch
@@ -72,6 +74,7 @@ class Attributes(ConnectionState):
     migration = Passing[Migration]()  # while MIGRATING
     observer: Observer | None  # None: there is no access log
     app_context: SimpleNamespace | None  # None: nothing was put there
+    membership: Membership | None  # of groups and a user; None: it was never a member
 
     on_connect = callback("on_connect")
     on_websocket_connect = callback("on_websocket_connect")
@@ -181,6 +184,25 @@ class Attributes(ConnectionState):
     @property
     def origin(self) -> Origin | SocketAddress:
         return self.io.origin
+
+    # ---- groups and users
+
+    @property
+    def client_id(self) -> str:
+        """Its name in the whole cluster: an opaque str, which it keeps when it moves to another
+        process. See `messages.send`."""
+        client_id: str = self.server_context.messaging.client_id_of(self)
+        return client_id
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups that it is a member of, in the order in which it joined them."""
+        return [] if self.membership is None else self.membership.groups
+
+    @property
+    def uid(self) -> str | None:
+        """The user to whom it is bound; None: to nobody."""
+        return None if self.membership is None else self.membership.uid
 
     # ---- the protocol
 
@@ -349,6 +371,16 @@ class Attributes(ConnectionState):
         if self.lifecycle is not ESTABLISHED and self.lifecycle is not MIGRATING:
             return False
         return self.protocol_machine.accepts_unsolicited
+
+    @property
+    def is_opening(self) -> bool:
+        # It takes messages, and keeps them until it is open.
+        return self in undecided
+
+    @property
+    def may_join(self) -> bool:
+        """False for plain HTTP, whose peers take answers only."""
+        return not self.protocol_machine.keeps_alive or self in undecided
 
     @property
     def shakes_hands(self) -> bool:

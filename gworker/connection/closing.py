@@ -17,7 +17,7 @@ from gworker.connection.state import (
 )
 from gworker.errors import ErrorCode
 
-undecided: set[AnyConnection] = set()
+undecided: set[Any] = set()
 """The connections whose handshake on_websocket_connect has not answered yet."""
 
 
@@ -154,6 +154,8 @@ def flush_observer(connection: AnyConnection) -> None:
 
 def leave_tables(connection: AnyConnection) -> None:
     connection.lifecycle = CLOSED
+    if connection.membership is not None:
+        connection.server_context.messaging.forget(connection)
     connection.server_context.timeouts.forget(connection)
     connection.server_context.registry.unregister(connection, connection.io.remote)
 

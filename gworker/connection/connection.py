@@ -10,7 +10,7 @@ from __future__ import annotations
 import _socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from greenlet import getcurrent
 
@@ -36,6 +36,9 @@ from gworker.core import accelerate, accelerated_send
 from gworker.protocols.base import HttpEvent, Protocol
 from gworker.system.peer_address import SocketAddress
 from gworker.tls.socket import TlsSocket
+
+if TYPE_CHECKING:
+    from gworker.messages.membership import Joined
 
 
 def _http(connection: Any, event: HttpEvent) -> None:
@@ -72,7 +75,7 @@ class Connection(Attributes, metaclass=Strict):
         limits = server_context.limits
         self.id = server_context.registry.next_id() if id is None else id
         self.accepted_at = int(time.time())
-        self.request = self.idle_mark = self.app_context = None
+        self.request = self.idle_mark = self.app_context = self.membership = None
         self.event_job = self.observer = None
         self.parser_paused = False
         self.lifecycle = CONNECTING if self.is_dialled else ESTABLISHED
@@ -186,6 +189,41 @@ class Connection(Attributes, metaclass=Strict):
         opens after them.
         """
         return drain(self, timeout) and self.lifecycle is not CLOSED
+
+    # ---- groups and users: all processes of the cluster know them
+
+    def join(self, group: str, *, since: str | None = None, presence: Any = None) -> Joined:
+        """Become a member of a group: `messages.publish` reaches it from now on, until it leaves or
+        ends.
+
+        group: 1 to 200 bytes of UTF-8. since: the position that its peer has seen last, of a group
+        that is declared as "recoverable": what it missed is sent first. presence: JSON of at most
+        1 KiB that `messages.members` shows. Joining again changes it.
+
+        While the broker is down, it is a member of this process's part of the group, and of the
+        whole once it is up. Raises TypeError for a peer of plain HTTP, and for what is no name or
+        no JSON, ValueError for a name or a presence that is too long, and with `since`
+        `gworker.BrokerDown`. Waits at most 2 seconds for the broker.
+        """
+        joined: Joined = self.server_context.messaging.join_group(self, group, since, presence)
+        return joined
+
+    def leave(self, group: str) -> None:
+        """Leave a group. Nothing happens if it is no member."""
+        self.server_context.messaging.leave_group(self, group)
+
+    def bind(self, uid: str | int, *, single: bool = False) -> None:
+        """Say which user is at the other end: `messages.send_to_user` reaches it from now on.
+
+        uid: 1 to 200 bytes of UTF-8; an int becomes its decimals. A user may be at any number of
+        connections; a connection has one user, the last one. single: the others of this user are
+        closed with 4001; of several such calls the last one wins. Raises as `join` does.
+        """
+        self.server_context.messaging.bind(self, uid, single)
+
+    def unbind(self) -> None:
+        """The user is there no longer."""
+        self.server_context.messaging.unbind(self)
 
     # ---- receiving
 

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from gevent import get_hub, monkey
 
@@ -31,6 +31,9 @@ from gworker.protocols.http.head import HeadProtocol
 from gworker.system import fork_guard
 from gworker.system.event_loop import Loop
 from gworker.system.peer_address import SocketAddress
+
+if TYPE_CHECKING:
+    from gworker.messages.messaging import Messaging
 
 log = logging.getLogger("gworker")
 
@@ -101,6 +104,9 @@ class ServerContext(ServerState):
             run_queue=self.run_queue,
         )
         self.unanswered = Unanswered(loop, self.registry.connections)
+        # What makes the messages of this process, at their first use.
+        self.make_messaging: Callable[[ServerContext], Messaging] | None = None
+        self._messaging: Messaging | None = None
         # The peers whose PROXY header is read; None: that protocol is off.
         self.proxies: Trust | None = None
         self.forwarders = Trust("")  # the peers whose Forwarded and X-Forwarded-For count
@@ -121,6 +127,29 @@ class ServerContext(ServerState):
         self.on_job_end: Callable[[Any], None] | None = None
         self.receivers: set[Receiver] = set()  # those over which connections may still arrive
 
+    @property
+    def messaging(self) -> Messaging:
+        """The groups and users of this process. The first use connects to the broker."""
+        found = self._messaging
+        return found if found is not None and found.is_ready else self.start_messaging()
+
+    def start_messaging(self, wait: float | None = None, must_be_up: bool = False) -> Messaging:
+        """Connect to the broker, unless that was done: see `Messaging.start`."""
+        found = self._messaging
+        if found is None:
+            if self.make_messaging is None:
+                raise RuntimeError("there are no groups and users outside a worker process")
+            found = self._messaging = self.make_messaging(self)
+        if wait is None:
+            found.start()
+        else:
+            found.start(wait, must_be_up)
+        return found
+
+    def end_messaging(self) -> None:
+        if self._messaging is not None:
+            self._messaging.end()
+
     def observer(self, protocol: object) -> Observer | None:
         """A new observer of an accepted connection that speaks `protocol`; None: there is no
         access log."""
@@ -138,6 +167,8 @@ class ServerContext(ServerState):
     def release_all(self) -> None:
         # In a process that user code has forked: all of this is the parent's.
         self._flusher.stop()
+        if self._messaging is not None:
+            self._messaging.let_go()
         self.poller.let_go()
         self.registry.release_all()
         for each in (*self.receivers, *self.lingerer.sockets):

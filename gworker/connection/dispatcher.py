@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gworker.app.callbacks import Callbacks
     from gworker.connection.access_recorder import Observer
     from gworker.errors import ErrorCode
+    from gworker.messages.membership import Membership
 
 log = logging.getLogger("gworker")
 
@@ -57,6 +58,7 @@ class AnyConnection(Member, Protocol):
     headers: Any
     io: Transport
     lifecycle: State
+    membership: Membership | None
     migration: Any
     observer: Observer | None
     on_close: Any

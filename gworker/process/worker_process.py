@@ -11,6 +11,7 @@ import _socket
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,9 +23,11 @@ from gevent.exceptions import LoopExit
 from greenlet import greenlet
 
 from gworker.app import worker
+from gworker.app.callbacks import MESSAGE_CALLBACKS
 from gworker.app.limits import effective_limits, trusted_proxies
 from gworker.app.worker import Worker
 from gworker.client.connection import close_all
+from gworker.config.file_names import broker_path
 from gworker.config.settings import Settings
 from gworker.connection import http_settings
 from gworker.connection.connection import Connection
@@ -41,7 +44,7 @@ from gworker.ipc.heartbeat import Beat
 from gworker.ipc.scoreboard import Row
 from gworker.logs import setup
 from gworker.logs.access_log import AccessLog
-from gworker.process import computing, timer
+from gworker.process import brokers, computing, timer
 from gworker.process.connection_list import list_connections
 from gworker.process.graceful_shutdown import GracefulShutdown
 from gworker.process.loop_errors import LoopErrors
@@ -53,6 +56,9 @@ from gworker.system.event_loop import Watcher
 from gworker.tls.key_files import Held, unpack
 
 log = logging.getLogger("gworker")
+
+# Seconds that a start waits for the broker.
+START_SECONDS = 5.0
 
 
 class WorkerProcess:
@@ -99,7 +105,18 @@ class WorkerProcess:
         self._watchers: list[Watcher] = []
         self._channel_watcher = self._loop.io(channel.fileno(), READ)
         self.until = 0.0  # when it has to have left, once it retires, in monotonic seconds
+        self.service.make_messaging = partial(
+            brokers.make_messaging,
+            partial(brokers.make_broker, settings, self._broker_path()),
+            assignment.generation,
+        )
+        self._is_first = assignment.generation == 1
         fork_guard.on_fork(self._release_all)
+
+    def _broker_path(self) -> str:
+        # Of this instance's own broker.
+        directory = self._settings.runtime_dirs[0]
+        return broker_path(directory, self._settings.name)
 
     @property
     def connections(self) -> dict[int, Connection]:
@@ -118,6 +135,7 @@ class WorkerProcess:
         self._watch(self._channel_watcher, self._on_readable)
         self._watch(self._loop.signal(signal.SIGTERM), self.stop)
         try:
+            self._start_messaging()
             if (callback := self.worker.process_callbacks.get(START)) is not None:
                 self._channel.send({"event": "step", "step": START})
                 callback(self.worker)
@@ -136,6 +154,13 @@ class WorkerProcess:
         self._beat.start()  # on_worker_start may have computed for long, which is no lag
         self._serves = True
         self._channel.send({"event": "ready"})
+
+    def _start_messaging(self) -> None:
+        # Elsewhere at its first use. What its application has imported is used in some process, so
+        # this one has to hear of it.
+        is_used = "gworker.messages" in sys.modules or self._settings.broker.is_redis
+        if is_used or any(name in self.worker.process_callbacks for name in MESSAGE_CALLBACKS):
+            self.service.start_messaging(START_SECONDS, must_be_up=self._is_first)
 
     def _release_all(self) -> None:
         # In a process that user code has forked: all of this is the parent's.
@@ -161,6 +186,7 @@ class WorkerProcess:
         self._call("on_worker_stop")
         if self.service.registry.dialled:
             close_all(self.service, 1.0)  # seconds; all else has ended
+        self.service.end_messaging()
         if self.service.access is not None:
             for connection in self.connections.values():
                 if connection.status != "migrating":  # else it may be another process's by now

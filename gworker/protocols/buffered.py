@@ -23,16 +23,23 @@ from gworker.protocols.base import EOF, NEED_DATA, Control, Protocol
 
 
 def to_bytes(
-    message: object, protocol: str, accepted: str = "bytes, bytearray, memoryview or str"
+    message: object,
+    protocol: str,
+    accepted: str = "bytes, bytearray, memoryview, str, dict or list",
 ) -> bytes:
-    """Return `message` as bytes, a str as UTF-8. TypeError names what was given and what is
-    taken."""
+    """Return `message` as bytes, a str as UTF-8, dict and list as JSON. TypeError names what was
+    given and what is taken."""
     if isinstance(message, bytes):
         return message
     if isinstance(message, str):
         return message.encode()
     if isinstance(message, (bytearray, memoryview)):
         return bytes(message)
+    if isinstance(message, (dict, list)):
+        # what speaks no HTTP does not load it before
+        from gworker.http.json import to_json
+
+        return to_json(message)
     raise wrong_type(message, protocol, accepted)
 
 

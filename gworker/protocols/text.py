@@ -10,7 +10,8 @@ _SHORT = 4096
 
 
 class TextProtocol(BufferedProtocol):
-    """Messages are `str` without the line ending; sends `str` or bytes without one.
+    """Messages are `str` without the line ending; sends `str` or bytes without one, and
+    dict and list as JSON.
 
     Bytes after the last line ending are dropped at EOF: a line that was cut off is not a message.
     """
@@ -68,7 +69,7 @@ class TextProtocol(BufferedProtocol):
         if type(message) is str:
             line = message.encode()
         else:
-            line = to_bytes(message, "text", "str, bytes, bytearray or memoryview")
+            line = to_bytes(message, "text", "str, bytes, bytearray, memoryview, dict or list")
         if 0x0A in line:  # quicker than b"\n"
             raise ValueError(
                 "a message of the text protocol is one line: it cannot contain a newline"

@@ -12,7 +12,7 @@ import errno
 import logging
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from greenlet import greenlet
 
@@ -275,6 +275,14 @@ class Datagram(Addresses):
         raise RuntimeError(
             f"{self!r} is one datagram: nothing follows that {protocol!r} could go on with"
         )
+
+    def join(self, group: str, *, since: str | None = None, presence: Any = None) -> NoReturn:
+        """Raises TypeError: there is nothing that could be a member."""
+        raise TypeError(f"{self!r} is one datagram: it cannot join the group {group!r}")
+
+    def bind(self, uid: str | int, *, single: bool = False) -> NoReturn:
+        """Raises TypeError: there is nothing that could be bound."""
+        raise TypeError(f"{self!r} is one datagram: it cannot be bound to the user {uid!r}")
 
     def pipe(self, destination: Any) -> None:
         """Raises TypeError: nothing follows that could be forwarded. Send `destination` the message

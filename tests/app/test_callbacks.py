@@ -13,6 +13,7 @@ from gworker.app.callbacks import (
     CALLBACKS,
     CONNECTION_CALLBACKS,
     MASTER_CALLBACKS,
+    MESSAGE_CALLBACKS,
     WORKER_CALLBACKS,
 )
 from gworker.app.worker import Worker
@@ -34,7 +35,7 @@ def get(worker: Worker, name: str) -> Any:
     """The callback as the process will find it."""
     if name == "handler":
         return worker.connection_handler
-    if name in WORKER_CALLBACKS + MASTER_CALLBACKS:
+    if name in WORKER_CALLBACKS + MESSAGE_CALLBACKS + MASTER_CALLBACKS:
         return worker.process_callbacks.get(name)
     return getattr(worker.callbacks, name)
 

@@ -94,5 +94,13 @@ def test_encode(message):
 
 
 def test_wrong_type_is_named():
-    with pytest.raises(TypeError, match="frame protocol sends bytes.*not dict"):
-        make().encode({})
+    with pytest.raises(TypeError, match="frame protocol sends bytes.*not set"):
+        make().encode({1})
+
+
+@pytest.mark.parametrize(
+    ("message", "text"), [({"a": "é"}, '{"a": "é"}'), ([1, None], "[1, null]")]
+)
+def test_dict_and_list_are_json(message, text):
+    encoded = text.encode()
+    assert make().encode(message) == bytes([0, 0, 0, 4 + len(encoded)]) + encoded

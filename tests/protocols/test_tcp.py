@@ -36,7 +36,7 @@ def test_encode(message):
     assert type(encoded) is bytes
 
 
-@pytest.mark.parametrize("message", [None, 1, ["a"], {"a": 1}])
+@pytest.mark.parametrize("message", [None, 1, ("a",)])
 def test_wrong_type_is_named(message):
     with pytest.raises(
         TypeError, match=rf"tcp protocol sends bytes.*str, not {type(message).__name__}"

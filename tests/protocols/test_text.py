@@ -121,3 +121,8 @@ def test_what_was_scanned_of_one_line_is_not_skipped_in_the_next():
     assert protocol.next_event() is NEED_DATA
     protocol.receive_data(b"\nab\n" + b"y" * 6000)
     assert [protocol.next_event() for _ in range(3)] == ["x" * 5000, "ab", NEED_DATA]
+
+
+def test_dict_and_list_are_json():
+    assert make().encode({"a": "line\n"}) == b'{"a": "line\\n"}\n'
+    assert make().encode([1]) == b"[1]\n"

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from gworker.core import ReceiveBuffer, apply_mask
 from gworker.errors import ProtocolError, SendBufferFull
 from gworker.http.forwarded import RequestOrigin
+from gworker.http.json import to_json
 from gworker.http.request import Request
 from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
 from gworker.protocols.buffered import wrong_type
@@ -366,9 +367,13 @@ class WebSocketMachine(HeadProtocol):
             opcode, payload = BINARY, message
         elif isinstance(message, memoryview):
             opcode, payload = BINARY, bytes(message)
+        elif isinstance(message, (dict, list)):
+            opcode, payload = TEXT, to_json(message)
         else:
             raise wrong_type(
-                message, self.name, "str (text), bytes, bytearray or memoryview (binary)"
+                message,
+                self.name,
+                "str, dict, list (text), bytes, bytearray or memoryview (binary)",
             )
         if self._phase is _OPEN or self._phase is _ENDED:
             if self._deflate is not None and len(payload) >= self._deflate.threshold:

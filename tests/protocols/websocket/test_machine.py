@@ -95,13 +95,15 @@ def test_any_frames_give_the_same_in_any_cut(drive, frames, data):
         (b"x" * 65535, b"\x82\x7e\xff\xff" + b"x" * 65535),
         (b"x" * 65536, b"\x82\x7f\0\0\0\0\0\1\0\0" + b"x" * 65536),
         ("x" * 126, b"\x81\x7e\x00\x7e" + b"x" * 126),
+        ({"a": "é"}, b"\x81\x0b" + '{"a": "é"}'.encode()),
+        ([1], b"\x81\x03[1]"),
     ],
 )
 def test_encode(message, data):
     assert opened().encode(message) == data
 
 
-@pytest.mark.parametrize("message", [None, 1, {}, [b"x"]])
+@pytest.mark.parametrize("message", [None, 1, {1}, (b"x",)])
 def test_wrong_type_is_named(message):
     with pytest.raises(
         TypeError, match=rf"websocket protocol sends str.*not {type(message).__name__}"

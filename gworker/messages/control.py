@@ -1,0 +1,83 @@
+"""Orders to the processes that hear of a channel, and how a process does what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
+
+from gworker.messages.channels import Channel
+from gworker.protocols.websocket.frames import close_payload
+
+Order = Mapping[str, Any]
+
+# The close code for a connection whose user is at another one now.
+ELSEWHERE: Final = 4001
+
+DISBAND: Final[Order] = {"do": "disband"}
+
+
+def close(code: int, reason: str) -> Order:
+    """Raises ValueError for what a WebSocket may not say (RFC 6455, 7.4): its members may be
+    some."""
+    close_payload(code, reason)
+    return {"do": "close", "code": code, "reason": reason}
+
+
+def join(group: str) -> Order:
+    return {"do": "join", "group": group}
+
+
+def leave(group: str) -> Order:
+    return {"do": "leave", "group": group}
+
+
+def single(client_id: str) -> Order:
+    """The user of the channel is at this connection alone."""
+    return {"do": "single", "keep": client_id}
+
+
+class Obeying(Protocol):
+    """What a process does with its connections."""
+
+    def client_id_of(self, connection: Any) -> str: ...
+    def join_soon(self, connection: Any, group: str) -> None: ...
+    def leave_group(self, connection: Any, group: str) -> None: ...
+    def each(self, connections: Iterable[Any], do: Callable[[Any], object]) -> None:
+        """Call `do` with each, in slices. What it raises costs no other."""
+
+
+def obey(process: Obeying, channel: Channel, targets: list[Any], data: bytes) -> None:
+    """Do with `targets` what came on a channel. An order of a later version is left alone.
+
+    Raises ValueError for what is no order.
+    """
+    order = json.loads(data)
+    match order:
+        case {"do": "close", "code": int(code), "reason": str(reason)}:
+            process.each(targets, lambda one: one.close(code=code, reason=reason))
+        case {"do": "join", "group": str(group)}:
+            process.each(targets, lambda one: process.join_soon(one, group))
+        case {"do": "leave", "group": str(group)}:
+            process.each(targets, lambda one: process.leave_group(one, group))
+        case {"do": "disband"}:
+            process.each(targets, lambda one: process.leave_group(one, channel.text))
+        case {"do": "single", "keep": str(kept)}:
+            close_others(process, targets, kept)
+        case {"do": str()}:
+            pass
+        case _:
+            raise ValueError("it is no order")
+
+
+def close_others(process: Obeying, bound: Iterable[Any], kept: str) -> None:
+    """Close those that were bound before `kept`. One whose own order is still to come was bound
+    after it."""
+    others = []
+    for connection in bound:
+        membership = connection.membership
+        if process.client_id_of(connection) == kept:
+            membership.is_single = False
+        elif membership is not None and not membership.is_single:
+            others.append(connection)
+    process.each(others, lambda one: one.close(code=ELSEWHERE))

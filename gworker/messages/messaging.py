@@ -1,0 +1,503 @@
+"""Messages in one process: what its connections and functions are members of, and what arrives.
+
+The broker's reader calls in here, and delivers to all local members itself: so what a channel
+brings stays in its order, and a process that is busy holds the broker back. What a connection joins
+or leaves while the broker is down is done here, and announced when it is up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gworker.broker.interface import Broker, State
+from gworker.errors import BrokerDown, ConfigError
+from gworker.messages import control, frame
+from gworker.messages.calls import Calls
+from gworker.messages.channels import EVERYONE, GROUP, INBOX, USER, Channel, Channels
+from gworker.messages.declarations import Declarations, conflict, declared
+from gworker.messages.delivery import SLICE_SECONDS, Delivery
+from gworker.messages.functions import Function, Functions
+from gworker.messages.membership import Joined, Membership, presence_text
+
+log = logging.getLogger("gworker")
+
+# Seconds that a first use waits for the broker. It goes on without.
+FIRST_USE_SECONDS: Final = 2.0
+
+# Seconds for which it is remembered who has got a message of publish_many.
+CALL_SECONDS: Final = 5.0
+
+# Seconds between two looks at what is not needed any more.
+SWEEP_SECONDS: Final = 0.5
+
+# Announcements that are sent before one is waited for.
+BATCH: Final = 200
+
+ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(slots=True)
+class Host:
+    """What a process is to its messages.
+
+    connections: its open ones, by id. worker: the name of its Worker. callbacks: its on_presence,
+    on_gap and on_broker_state. spawn: runs a function with arguments in a greenlet of its own;
+    what it raises is reported. pause: lets others have their turn. report: counts and logs the
+    exception that is being handled. generation: of the application.
+    """
+
+    connections: Mapping[int, Any]
+    worker: str
+    spawn: Callable[..., object]
+    pause: Callable[[], object]
+    report: Callable[..., None]
+    callbacks: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    generation: int = 1
+
+
+class Messaging(Calls):
+    """The messages of one process. It implements `broker.interface.Listener`.
+
+    gaps: how often groups may have missed something. For the rest see `Delivery` and `Calls`.
+    """
+
+    def __init__(self, broker: Broker, host: Host, declarations: Declarations = declared) -> None:
+        super().__init__(broker, declarations)
+        self.channels = Channels()
+        self.delivery = Delivery(host.pause, host.report)
+        self.gaps = 0
+        self.state: State = "down"
+        self.is_ready = False
+        self.inbox = "".join(secrets.choice(ALPHABET) for _ in range(13))
+        self._host = host
+        self._starting = threading.Lock()
+        self._has_ended = False
+        self._is_sweeping = False
+        self._announcement = 0  # the number of the last one: an earlier one gives up
+        self._is_dirty = False  # something was not told, as the broker was down
+        self._untold: list[tuple[bytes, bytes]] = []  # channel and member of exits among that
+        self._calls: dict[str, tuple[float, set[Any]]] = {}  # of publish_many: when, and who
+        self._unreadable = 0
+
+    # ---- its life
+
+    def start(self, wait: float = FIRST_USE_SECONDS, must_be_up: bool = False) -> None:
+        """Connect, once. Raises ConfigError if a declaration differs from what another process has
+        declared, BrokerError if the broker is not fit; BrokerDown, after `wait` seconds, only if it
+        must be up."""
+        with self._starting:
+            if self.is_ready or self._has_ended:
+                return
+            try:
+                self.broker.start(self, wait)
+                self._declare()
+            except BrokerDown:
+                if must_be_up:
+                    raise
+                self._is_dirty = True
+            everyone = [self.channels.obtain(EVERYONE, text) for text in ("", self._host.worker)]
+            self._hear(everyone)
+            self.is_ready = True
+
+    def end(self) -> None:
+        """The process ends."""
+        self._has_ended = True
+        if self.is_ready:
+            self.broker.close()
+
+    def let_go(self) -> None:
+        """In a process that user code has forked: all of this is the parent's."""
+        self._has_ended = True
+        self.broker.let_go()
+
+    def _declare(self) -> None:
+        generation = b"%d" % self._host.generation
+        for one in self.declarations:
+            other = self.broker.call(
+                "declare", b"", one.pattern.encode(), one.text.encode(), generation
+            )
+            if isinstance(other, bytes) and other:
+                raise ConfigError(conflict(one, other.decode()))
+
+    # ---- what connections ask for
+
+    def client_id_of(self, connection: Any) -> str:
+        membership: Membership | None = connection.membership
+        inbox = self.inbox
+        if membership is not None and membership.inbox:
+            inbox = membership.inbox
+        elif self.channels.get(INBOX + inbox.encode()) is None:
+            self._hear([self.channels.obtain(INBOX, inbox)])
+        return f"{inbox}.{frame.base36(connection.id)}"
+
+    def is_gone(self, client_id: str) -> bool:
+        inbox, _, number = client_id.partition(".")
+        return inbox == self.inbox and self._connection(inbox, number) is None
+
+    def _connection(self, inbox: str, number: str) -> Any:
+        # The one of that client id, if it is here; else None.
+        connection = self._host.connections.get(int(number, 36))
+        membership = None if connection is None else connection.membership
+        own = self.inbox if membership is None else membership.inbox or self.inbox
+        return connection if own == inbox else None
+
+    def join_group(
+        self, connection: Any, group: str, since: str | None = None, presence: Any = None
+    ) -> Joined:
+        text = frame.name(group, "a group")
+        info = presence_text(presence)
+        membership = self._membership(connection)
+        if membership is None:
+            return Joined()
+        channel = self.channels.obtain(GROUP, text, self.declarations.of(text))
+        is_told = channel in membership.channels and membership.info(channel) == info
+        membership.channels[channel] = channel.members[connection] = None
+        membership.set_info(channel, info)
+        self._hear([channel])
+        if channel.declaration.presence and not is_told and connection in channel.members:
+            self._enter(channel, connection, membership)
+        return Joined(position=self._position(channel))
+
+    def _position(self, channel: Channel) -> str:
+        if not channel.declaration.keeps:
+            return ""
+        if not channel.epoch:
+            try:
+                return self.position(channel.text)
+            except BrokerDown:
+                return ""
+        return frame.position(channel.epoch, channel.offset)
+
+    def leave_group(self, connection: Any, group: str) -> None:
+        membership: Membership | None = connection.membership
+        channel = self.channels.get(GROUP + frame.name(group, "a group").encode())
+        if channel is not None and membership is not None and membership.leave(channel):
+            self._remove(channel, connection)
+
+    def bind(self, connection: Any, uid: str | int, single: bool = False) -> None:
+        text = frame.user(uid)
+        membership = self._membership(connection)
+        if membership is None:
+            return
+        channel = membership.user
+        if channel is None or channel.text != text:
+            if channel is not None:
+                self._unbind(connection, membership)
+            channel = self.channels.obtain(USER, text)
+            membership.user = channel
+            membership.is_single = single
+            channel.members[connection] = None
+            self._hear([channel])
+            for each in (channel, *membership.channels):
+                if each is channel or (each.declaration.presence and membership.user is channel):
+                    self._enter(each, connection, membership)
+        if single and membership.user is channel:
+            membership.is_single = True
+            self._send_single(channel, connection)
+
+    def _send_single(self, channel: Channel, connection: Any) -> None:
+        kept = self.client_id_of(connection)
+        try:
+            self.broker.call("publish", channel.name, frame.control(control.single(kept)))
+        except BrokerDown:  # the others are told when it is up
+            self._is_dirty = True
+            others = [each for each in channel.members if each is not connection]
+            self.each(others, lambda one: one.close(code=control.ELSEWHERE))
+
+    def unbind(self, connection: Any) -> None:
+        membership: Membership | None = connection.membership
+        if membership is None or membership.user is None:
+            return
+        self._unbind(connection, membership)
+        for channel in list(membership.channels):
+            if channel.declaration.presence:
+                self._enter(channel, connection, membership)
+
+    def _unbind(self, connection: Any, membership: Membership) -> None:
+        channel, membership.user = membership.user, None
+        membership.is_single = False
+        if channel is not None:
+            self._remove(channel, connection)
+
+    def forget(self, connection: Any) -> None:
+        """It has ended: it leaves all. Waits for nothing."""
+        membership: Membership | None = connection.membership
+        if membership is None or self._has_ended:
+            return
+        for channel in membership.channels:
+            self._remove(channel, connection)
+        self._unbind(connection, membership)
+        connection.membership = None
+
+    def _membership(self, connection: Any) -> Membership | None:
+        # Raises TypeError for what cannot be a member; None: it has ended.
+        if not connection.may_join:
+            raise TypeError(
+                f"{connection!r}: a peer of the {connection.protocol} protocol gets answers only, "
+                "and cannot join a group or be bound to a user"
+            )
+        if connection.status == "closed":
+            return None
+        membership: Membership | None = connection.membership
+        if membership is None:
+            membership = connection.membership = Membership()
+        return membership
+
+    # ---- what the broker is told
+
+    def _hear(self, channels: Sequence[Channel]) -> None:
+        # Subscribe, unless that was done. While the broker is down, it is done later.
+        names = [each.name for each in channels if not each.is_heard]
+        if not names:
+            return
+        with contextlib.suppress(BrokerDown):
+            self.broker.subscribe(names)
+        for each in channels:
+            each.is_heard = True
+
+    def _enter(
+        self, channel: Channel, connection: Any, membership: Membership, wait: bool = True
+    ) -> None:
+        # The members of a group, and of a user, with the broker.
+        member = self.client_id_of(connection).encode()
+        identity = member if membership.user is None else membership.user.text.encode()
+        events = b"1" if channel.kind == GROUP else b"0"
+        do = self.broker.call if wait else self.broker.post
+        info = membership.info(channel)
+        try:
+            do("enter", channel.name, self.broker.process, b"", member, identity, info, events)
+        except BrokerDown:
+            self._is_dirty = True
+        else:
+            self._is_dirty = self._is_dirty or self.broker.state == "down"
+
+    def _remove(self, channel: Channel, connection: Any) -> None:
+        # Of what is held here; its membership is the caller's.
+        channel.members.pop(connection, None)
+        if channel.declaration.presence or channel.kind == USER:
+            member = self.client_id_of(connection).encode()
+            if self.broker.state == "down":
+                self._is_dirty = True
+                self._untold.append((channel.name, member))
+            else:
+                self.broker.post("exit", channel.name, self.broker.process, member)
+        self._left(channel)
+
+    def _left(self, channel: Channel) -> None:
+        self.channels.left(channel)
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            threading.Thread(target=self._sweep, name="gworker messages", daemon=True).start()
+
+    def _sweep(self) -> None:
+        while (self.channels.has_idle or self._calls) and not self._has_ended:
+            time.sleep(SWEEP_SECONDS)
+            self._drop_old_calls()
+            names = self.channels.take_idle()
+            if names and not self._has_ended:
+                self.broker.unsubscribe(names)
+        self._is_sweeping = False
+
+    # ---- functions
+
+    def subscribe(self, group: str, function: Function) -> None:
+        text = frame.name(group, "a group")
+        if not callable(function):
+            raise TypeError(f"subscribe() takes a function, not {type(function).__name__}")
+        channel = self.channels.obtain(GROUP, text, self.declarations.of(text))
+        if channel.functions is None:
+            channel.functions = Functions(text, self._host.spawn, self._host.report)
+        if function not in channel.functions.all:
+            channel.functions.all.append(function)
+        self._hear([channel])
+
+    def unsubscribe(self, group: str) -> None:
+        channel = self.channels.get(GROUP + frame.name(group, "a group").encode())
+        if channel is not None and channel.functions is not None:
+            channel.functions.clear()
+            channel.functions = None
+            self._left(channel)
+
+    # ---- what arrives: in the broker's reader
+
+    def on_message(self, channel: bytes, payload: bytes) -> None:
+        found = self.channels.get(channel)
+        if found is None:  # it was left a moment ago
+            return
+        try:
+            self._take(found, payload)
+        except ValueError as error:
+            self._unreadable += 1
+            if self._unreadable == 1:
+                log.warning("a message of %r cannot be read, and is dropped: %s", channel, error)
+
+    def _take(self, channel: Channel, payload: bytes) -> None:
+        epoch, offset, body = frame.arrived(payload)
+        message = frame.decoded(body)
+        channel.received += 1
+        if epoch:
+            if epoch == channel.epoch and offset <= channel.offset:
+                return
+            channel.epoch, channel.offset = epoch, offset
+        header = message.header
+        targets = self._targets(channel, header)
+        if message.kind == frame.CONTROL:
+            control.obey(self, channel, targets, message.data)
+            return
+        functions = channel.functions
+        if functions is not None and not functions.add(message.message):
+            self.delivery.dropped += 1
+        if not targets:
+            return
+        content = message.content
+        declaration = channel.declaration
+        if declaration.wrap is not None:
+            wrapped = self._wrapped(channel, message.message, frame.position(epoch, offset))
+            if wrapped is None:
+                return
+            content = wrapped
+        still = channel.members if channel.members else None
+        self.delivery.deliver(content, targets, declaration.slow, still)
+
+    def _targets(self, channel: Channel, header: Mapping[str, Any]) -> list[Any]:
+        # The connections that a message of a channel is for.
+        kind = channel.kind
+        if kind == INBOX:
+            number = header.get(frame.TARGET)
+            if not isinstance(number, str):
+                raise ValueError("it is for no connection")
+            one = self._connection(channel.text, number)
+            return [] if one is None else [one]
+        found = list(self._host.connections.values() if kind == EVERYONE else channel.members)
+        if not header:
+            return found
+        left_out = self._left_out(header)
+        if (call := header.get(frame.CALL)) is not None:
+            left_out |= (seen := self._seen(str(call)))
+            seen.update(found)
+        return [each for each in found if each not in left_out] if left_out else found
+
+    def _left_out(self, header: Mapping[str, Any]) -> set[Any]:
+        found: set[Any] = set()
+        for each in header.get(frame.EXCLUDED, ()):
+            inbox, _, number = each.partition(".")
+            if number.isalnum() and number.isascii():
+                found.add(self._connection(inbox, number))
+        for each in header.get(frame.EXCLUDED_USERS, ()):
+            channel = self.channels.get(USER + each.encode())
+            if channel is not None:
+                found.update(channel.members)
+        return found
+
+    def _seen(self, call: str) -> set[Any]:
+        # Who has got a message of that call of publish_many.
+        self._drop_old_calls()
+        known = self._calls.get(call)
+        if known is None:
+            known = self._calls[call] = (time.monotonic(), set())
+            self._sweep_later()
+        return known[1]
+
+    def _drop_old_calls(self) -> None:
+        until = time.monotonic() - CALL_SECONDS
+        while self._calls and next(iter(self._calls.values()))[0] < until:
+            del self._calls[next(iter(self._calls))]
+
+    def _wrapped(self, channel: Channel, message: Any, position: str) -> str | bytes | None:
+        # What the connections get in its place; None: that failed.
+        wrap = channel.declaration.wrap
+        assert wrap is not None
+        try:
+            kind, data = frame.serialized(wrap(message, position))
+        except Exception:
+            self._host.report("wrap of the groups %r: exception", channel.declaration.pattern)
+            return None
+        return data if kind == frame.BINARY else data.decode()
+
+    # ---- what orders do (`control.Obeying`)
+
+    def each(self, connections: Iterable[Any], do: Callable[[Any], object]) -> None:
+        until = time.monotonic() + SLICE_SECONDS
+        for one in connections:
+            try:
+                do(one)
+            except Exception:
+                self._host.report("%r: an order could not be obeyed", one)
+            if time.monotonic() >= until:
+                self._host.pause()
+                until = time.monotonic() + SLICE_SECONDS
+
+    def join_soon(self, connection: Any, group: str) -> None:
+        # Not in the reader of the broker, which would wait for itself.
+        self._host.spawn(self.join_group, connection, group)
+
+    # ---- how the broker is
+
+    def on_state(self, state: State) -> None:
+        before, self.state = self.state, state
+        if before != state:
+            self._tell("on_broker_state", state)
+        if state != "down" and self._is_dirty:
+            self._announce_soon()
+
+    def on_interrupted(self, channels: Sequence[bytes], since: float, until: float) -> None:
+        groups = [each.text for each in self.channels.of_groups(channels)]
+        self.gaps += len(groups)
+        if groups:
+            self._tell("on_gap", groups, since, until)
+
+    def on_fenced(self) -> None:
+        self._untold.clear()  # what it knew of this process is gone
+        self._announce_soon()
+
+    def _tell(self, name: str, *arguments: object) -> None:
+        callback = self._host.callbacks.get(name)
+        if callback is not None:
+            self._host.spawn(callback, *arguments)
+
+    def _announce_soon(self) -> None:
+        self._announcement += 1
+        self._is_dirty = False
+        number = self._announcement
+        threading.Thread(
+            target=self._announce, args=(number,), name="gworker messages", daemon=True
+        ).start()
+
+    def _announce(self, number: int) -> None:
+        # Tell the broker all that it has to know of this process.
+        try:
+            self._declare()
+            untold, self._untold = self._untold, []
+            for channel_name, member in untold:
+                self.broker.post("exit", channel_name, self.broker.process, member)
+            self._announce_members(number)
+        except BrokerDown:
+            self._is_dirty = True  # once more when it is up
+        except Exception:
+            log.exception("the broker could not be told what this process has")
+
+    def _announce_members(self, number: int) -> None:
+        told = 0
+        for channel in self.channels:
+            if not (channel.declaration.presence or channel.kind == USER):
+                continue
+            for connection in list(channel.members):
+                if number != self._announcement or self._has_ended:
+                    return
+                membership: Membership | None = connection.membership
+                if membership is None or connection not in channel.members:
+                    continue
+                told += 1
+                self._enter(channel, connection, membership, wait=told % BATCH == 0)
+                if channel.kind == USER and membership.is_single:
+                    self._send_single(channel, connection)

@@ -1,0 +1,84 @@
+"""The broker that a process uses, and its messages over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gevent import get_hub
+from greenlet import greenlet
+
+from gworker.config.settings import Settings
+from gworker.connection.context import ServerContext
+from gworker.system import fork_guard
+
+if TYPE_CHECKING:
+    from gworker.broker.interface import Broker
+    from gworker.messages.messaging import Host, Messaging
+
+
+def make_broker(settings: Settings, local_path: str) -> Broker:
+    """The broker that the settings name. local_path: of the socket of this instance's own.
+
+    What it needs is imported here, so that a process without messages does without.
+    """
+    if settings.broker.kind == "memory":
+        from gworker.broker.memory import MemoryBroker
+
+        return MemoryBroker()
+    if settings.broker.kind == "local":
+        from gworker.broker.local import LocalBroker
+
+        return LocalBroker(local_path, get_hub().loop.run_callback)
+    from gworker.broker.redis import RedisBroker
+
+    return RedisBroker(settings.broker, settings.cluster_name or "")
+
+
+def make_messaging(
+    broker: Callable[[], Broker], generation: int, service: ServerContext
+) -> Messaging:
+    """The messages of the process that `service` serves."""
+    from gworker.messages.messaging import Messaging
+
+    return Messaging(broker(), host_of(service, generation))
+
+
+def host_of(service: ServerContext, generation: int) -> Host:
+    """What `service` is to the messages of its process."""
+    from gworker.messages.messaging import Host
+
+    return Host(
+        connections=service.registry.connections,
+        worker=service.worker.name,
+        spawn=partial(_spawn, service),
+        pause=service.run_queue.wait,
+        report=service.report_exception,
+        callbacks=service.worker.process_callbacks,
+        generation=generation,
+    )
+
+
+def _spawn(service: ServerContext, function: Callable[..., object], *arguments: object) -> None:
+    service.pool.start_soon(_Task(service, function, arguments))
+
+
+class _Task:
+    """The pool job that calls a function. The process does not leave while it runs."""
+
+    def __init__(
+        self, service: ServerContext, function: Callable[..., Any], arguments: tuple[object, ...]
+    ) -> None:
+        self._service = service
+        self._function = function
+        self._arguments = arguments
+
+    def run(self, _: greenlet) -> None:
+        try:
+            self._function(*self._arguments)
+        except BaseException:
+            self._service.report_exception(
+                "exception in %s", getattr(self._function, "__qualname__", self._function)
+            )
+        fork_guard.end()
