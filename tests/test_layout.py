@@ -83,6 +83,13 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it forks a pool out of a worker process",
     ),
     "process/computing_child.py": ("integration/test_computing.py", "it is a process of that pool"),
+    "messages/calls.py": ("messages/test_messaging.py", "it asks a broker"),
+    "messages/channels.py": ("messages/test_messaging.py", "it is what a process hears of"),
+    "messages/control.py": ("messages/test_messaging.py", "it is about the members of a process"),
+    "messages/functions.py": ("messages/test_messaging.py", "it needs greenlets"),
+    "messages/membership.py": ("messages/test_messaging.py", "it is a part of a connection"),
+    "messages/shared_data.py": ("messages/test_messaging.py", "it asks a broker"),
+    "process/brokers.py": ("messages/test_messaging.py", "it needs an event loop"),
     "process/graceful_shutdown.py": (
         "integration/test_retirement.py",
         "it is the end of a process",
