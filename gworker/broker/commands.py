@@ -167,7 +167,7 @@ class CommandLink:
         while not self._is_closed:
             if self._connection is None and not self._reach():
                 self._fail_queue()
-                self._sleep(PROBE_SECONDS * random.uniform(1, 1.25))
+                self._sleep(PROBE_SECONDS * random.SystemRandom().uniform(1, 1.25))
                 continue
             self._wake.wait()
             self._wake.clear()

@@ -372,7 +372,7 @@ class Link:
                 log.exception("%s", self._title)
                 reason = repr(error)
             self._break(reason)
-            self._closing.wait(delay * random.uniform(0.5, 1))
+            self._closing.wait(delay * random.SystemRandom().uniform(0.5, 1))
             delay = min(delay * 2, LONGEST_DELAY)
         self._started.set()
 

@@ -752,7 +752,7 @@ class RedisBroker:
                 earliest = now + 0.1
                 self._refresh()
                 pause = TOPOLOGY_SECONDS if self._state == "up" else TOPOLOGY_SOON_SECONDS
-                refresh_at = time.monotonic() + pause * random.uniform(1, 1.25)
+                refresh_at = time.monotonic() + pause * random.SystemRandom().uniform(1, 1.25)
             left = self._submit_due()
             self._look_after_messages()
             self._update_state()
