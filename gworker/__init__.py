@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ProtocolError,
     )
     from gworker.http import Request, Response
+    from gworker.messages.publisher import Publisher
     from gworker.process.computing import computing
     from gworker.process.thread_pool import blocking
     from gworker.process.timer import Timer
@@ -42,6 +43,7 @@ __all__ = [
     "LoadError",
     "PackageProtocol",
     "ProtocolError",
+    "Publisher",
     "Request",
     "Response",
     "Session",
@@ -64,6 +66,7 @@ _HOME = {
     "LoadError": "errors",
     "PackageProtocol": "protocols",
     "ProtocolError": "errors",
+    "Publisher": "messages.publisher",
     "Request": "http",
     "Response": "http",
     "Session": "connection.connection",

@@ -24,6 +24,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "client/connect.py": ("client/test_dialer.py", "it dials in an event loop"),
     "client/udp.py": ("client/test_connection.py", "it dials in an event loop"),
+    "config/runtime_dirs.py": (
+        "cli/test_instances.py",
+        "the directories in which commands find instances",
+    ),
     "connection/attributes.py": (
         "integration/test_connections.py",
         "what the handlers of open connections read",

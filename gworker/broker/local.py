@@ -20,18 +20,19 @@ class LocalBroker:
 
     The broker process forgets a process when its link ends, so a link that is connected again has
     another name.
-    schedule: see `link.Link`.
+    schedule: see `link.Link`. title: what errors call it.
     """
 
     def __init__(
         self,
         path: str,
         schedule: Callable[[Callable[[], None]], object] = lambda callback: callback(),
+        title: str = "the broker process",
     ) -> None:
         self.process = _new_name()
         self.state: State = "down"
         self._path = path
-        self._link = Link("the broker process", self._connect, self._greet, self, schedule)
+        self._link = Link(title, self._connect, self._greet, self, schedule)
 
     def start(self, listener: Listener, wait: float) -> None:
         self._listener = listener

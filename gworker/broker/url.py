@@ -19,6 +19,9 @@ from gworker.errors import BrokerError
 
 Kind = Literal["local", "memory", "redis", "sentinel", "cluster", "unix"]
 
+# What stands for a user and a password.
+HIDDEN: Final = "***"
+
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 
 EXPECTED: Final = "local, redis://, rediss://, redis+sentinel://, redis+cluster:// or redis+unix://"
@@ -52,12 +55,12 @@ class BrokerUrl:
 
 
 def without_password(text: str) -> str:
-    """`text`, which may be no URL at all, with `***` in place of user and password."""
+    """`text`, which may be no URL at all, with `HIDDEN` in place of user and password."""
     before, at, after = text.rpartition("@")
     if not at:
         return text
     scheme, separator, _ = before.partition("://")
-    return f"{scheme}://***@{after}" if separator else f"***@{after}"
+    return f"{scheme}://{HIDDEN}@{after}" if separator else f"{HIDDEN}@{after}"
 
 
 def parse(text: str) -> BrokerUrl:

@@ -116,6 +116,16 @@ def _run_status(arguments: argparse.Namespace) -> int:
     return commands.watch(show) if arguments.watch else show()
 
 
+def _run_publish(arguments: argparse.Namespace) -> int:
+    # Of an instance that is named, the broker is that instance's, whatever a file says here.
+    typed = config.command_line(arguments)
+    settings = sources.Sources(None, typed).read()
+    is_named = "broker" not in typed.values and not typed.values.keys().isdisjoint(("name", "pid"))
+    is_given = settings.broker.is_redis and not is_named
+    instance = None if is_given else selection(arguments).find()
+    return commands.publish(arguments.group_name, arguments.text, settings, instance)
+
+
 COMMANDS: Final[dict[str, Command]] = {
     "start": Command(
         "start serving TARGET",
@@ -166,6 +176,16 @@ COMMANDS: Final[dict[str, Command]] = {
         "exit 0 if every Worker has a process that serves, else 1 with the reason",
         lambda given: commands.health(selection(given).find(), given.worker),
         arguments=(_value("--worker", "NAME", "ask of this Worker only"),),
+    ),
+    "publish": Command(
+        "send a text to all members of a group: publish GROUP TEXT",
+        _run_publish,
+        (*IDENTITY, *(option for option in OPTIONS if option.name in ("broker", "cluster-name"))),
+        target=False,
+        arguments=(
+            _value("group_name", "GROUP", "the group"),
+            _value("text", "TEXT", "the message; - reads it from stdin"),
+        ),
     ),
     "scale": Command(
         "change how many processes a Worker has: scale NAME N",

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gworker.config.file_names import slug
+from gworker.config.runtime_dirs import believed
 from gworker.errors import ConfigError, GworkerError
-from gworker.master.runtime_files import believed, pid_path, socket_path
+from gworker.master.runtime_files import pid_path, socket_path
 from gworker.system.pid_file import claim
 
 TITLE = "gworker: master "  # how the title of every arbiter begins

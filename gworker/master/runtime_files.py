@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gworker.config.file_names import slug
 from gworker.config.options import default_runtime_dirs
+from gworker.config.runtime_dirs import believed
 from gworker.errors import ConfigError
 from gworker.master.control_server import ControlServer
 from gworker.system.pid_file import PidFile, holder
@@ -209,21 +210,3 @@ def prepare(runtime_dir: str) -> None:
         raise UnusableDirectoryError(
             f"the runtime directory {runtime_dir} is not writable; {advice}"
         )
-
-
-def believed(directories: Iterable[str]) -> list[str]:
-    """Those of `directories` that exist, and of which the default ones are root's or our own.
-
-    A default directory may be under /tmp, where another user can make it and put there what they
-    like.
-    """
-    default = default_runtime_dirs()
-    return [each for each in directories if each not in default or _is_ours(each)]
-
-
-def _is_ours(directory: str) -> bool:
-    try:
-        found = os.lstat(directory)
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid())

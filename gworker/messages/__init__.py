@@ -112,7 +112,14 @@ def publish(
     of users. key: of a group of mode "latest": which of its values this is. idempotency_key: a
     second message with the same key within 5 minutes is not published.
     """
-    return _messaging().publish(group, message, exclude, exclude_users, key, idempotency_key)
+    return _messaging().publish(
+        group,
+        message,
+        exclude=exclude,
+        exclude_users=exclude_users,
+        key=key,
+        idempotency_key=idempotency_key,
+    )
 
 
 def publish_many(
@@ -128,7 +135,14 @@ def publish_many(
 
     It is not atomic: if BrokerDown is raised, some of the groups may have it.
     """
-    return _messaging().publish_many(groups, message, exclude, exclude_users, key, idempotency_key)
+    return _messaging().publish_many(
+        groups,
+        message,
+        exclude=exclude,
+        exclude_users=exclude_users,
+        key=key,
+        idempotency_key=idempotency_key,
+    )
 
 
 def broadcast(message: Any, *, worker: str | None = None, exclude: Any = ()) -> int:
@@ -138,7 +152,7 @@ def broadcast(message: Any, *, worker: str | None = None, exclude: Any = ()) -> 
     HTTP connections, which take answers only, and WebSockets that are not open yet are left out.
     exclude: as of `publish`.
     """
-    return _messaging().broadcast(message, worker, exclude)
+    return _messaging().broadcast(message, worker=worker, exclude=exclude)
 
 
 def send(client_id: str, message: Any) -> bool:
@@ -169,7 +183,7 @@ def close(
 
     code, reason: for protocols that say goodbye, as of `Connection.close`; ValueError for others.
     """
-    _messaging().close(connection, user, group, code, reason)
+    _messaging().close(connection=connection, user=user, group=group, code=code, reason=reason)
 
 
 def join(group: str, *, connection: str | None = None, user: str | int | None = None) -> None:
@@ -178,12 +192,12 @@ def join(group: str, *, connection: str | None = None, user: str | int | None = 
 
     They are a moment later, and what is published meanwhile may pass them by.
     """
-    _messaging().join(group, connection, user)
+    _messaging().join(group, connection=connection, user=user)
 
 
 def leave(group: str, *, connection: str | None = None, user: str | int | None = None) -> None:
     """Let a connection, or all of a user, leave a group. See `join`."""
-    _messaging().leave(group, connection, user)
+    _messaging().leave(group, connection=connection, user=user)
 
 
 def disband(group: str) -> None:
@@ -223,7 +237,7 @@ def history(
     position that is malformed, or of another group, there are none. limit: at most so many; None:
     all.
     """
-    return _messaging().history(group, since, limit, reverse)
+    return _messaging().history(group, since=since, limit=limit, reverse=reverse)
 
 
 def position(group: str) -> str:

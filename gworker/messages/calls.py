@@ -1,4 +1,7 @@
-"""The calls that need a broker and nothing of the process that makes them."""
+"""The calls that need a broker and nothing of the process that makes them.
+
+The public functions of `gworker.messages` describe them.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
-from gworker.broker.interface import Broker, Reply
+from gworker.broker.interface import Reply
 from gworker.messages import control, frame
 from gworker.messages.channels import EVERYONE, GROUP, INBOX, USER
-from gworker.messages.declarations import Declaration, Declarations
+from gworker.messages.declarations import Declaration
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,23 @@ class Member(NamedTuple):
     presence: Any
 
 
+class Called(Protocol):
+    """What calls need of a broker."""
+
+    def call(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
+        """See `broker.interface.Broker`."""
+
+
+class Declared(Protocol):
+    """What holds for groups."""
+
+    def of(self, group: str) -> Declaration: ...
+
+
 class Calls:
     """published: so many messages of groups."""
 
-    def __init__(self, broker: Broker, declarations: Declarations) -> None:
+    def __init__(self, broker: Called, declarations: Declared) -> None:
         self.broker = broker
         self.declarations = declarations
         self.published = 0
@@ -54,11 +70,13 @@ class Calls:
         self,
         group: str,
         message: Any,
+        *,
         exclude: Any = (),
         exclude_users: Any = (),
         key: str | None = None,
         idempotency_key: str | None = None,
     ) -> Published:
+        """See `messages.publish`."""
         header = self._header(exclude, exclude_users)
         kind, data = frame.serialized(message)
         return self._publish(group, kind, data, header, key, idempotency_key)
@@ -67,11 +85,13 @@ class Calls:
         self,
         groups: Iterable[str],
         message: Any,
+        *,
         exclude: Any = (),
         exclude_users: Any = (),
         key: str | None = None,
         idempotency_key: str | None = None,
     ) -> dict[str, Published]:
+        """See `messages.publish_many`."""
         names = [groups] if isinstance(groups, str) else list(dict.fromkeys(groups))
         for each in names:
             frame.name(each, "a group")
@@ -126,11 +146,13 @@ class Calls:
 
     # ---- to connections and users
 
-    def broadcast(self, message: Any, worker: str | None = None, exclude: Any = ()) -> int:
+    def broadcast(self, message: Any, *, worker: str | None = None, exclude: Any = ()) -> int:
+        """See `messages.broadcast`."""
         channel = EVERYONE + ("" if worker is None else frame.name(worker, "a Worker")).encode()
         return self._pass_on(channel, message, self._header(exclude, ()))
 
     def send(self, client_id: str, message: Any) -> bool:
+        """See `messages.send`."""
         inbox, connection = _parts(client_id)
         kind, data = frame.serialized(message)
         body = frame.body(kind, data, {frame.TARGET: connection})
@@ -139,6 +161,7 @@ class Calls:
         return self.broker.call("publish", INBOX + inbox.encode(), body) != 0
 
     def send_to_user(self, uid: str | int, message: Any) -> int:
+        """See `messages.send_to_user`."""
         return self._pass_on(USER + frame.user(uid).encode(), message, {})
 
     def _pass_on(self, channel: bytes, message: Any, header: Mapping[str, Any]) -> int:
@@ -149,12 +172,14 @@ class Calls:
 
     def close(
         self,
+        *,
         connection: str | None = None,
         user: str | int | None = None,
         group: str | None = None,
         code: int = 1000,
         reason: str = "",
     ) -> None:
+        """See `messages.close`."""
         order = control.close(code, reason)
         if group is not None and connection is None and user is None:
             self._order(GROUP + frame.name(group, "a group").encode(), order)
@@ -164,18 +189,21 @@ class Calls:
             raise TypeError("exactly one of connection, user and group has to be given")
 
     def join(
-        self, group: str, connection: str | None = None, user: str | int | None = None
+        self, group: str, *, connection: str | None = None, user: str | int | None = None
     ) -> None:
+        """See `messages.join`."""
         order = control.join(frame.name(group, "a group"))
         self._order_to(connection, user, order, "connection and user")
 
     def leave(
-        self, group: str, connection: str | None = None, user: str | int | None = None
+        self, group: str, *, connection: str | None = None, user: str | int | None = None
     ) -> None:
+        """See `messages.leave`."""
         order = control.leave(frame.name(group, "a group"))
         self._order_to(connection, user, order, "connection and user")
 
     def disband(self, group: str) -> None:
+        """See `messages.disband`."""
         self._order(GROUP + frame.name(group, "a group").encode(), control.DISBAND)
 
     def _order_to(
@@ -202,6 +230,7 @@ class Calls:
     # ---- questions
 
     def members(self, group: str, limit: int | None = None) -> list[Member]:
+        """See `messages.members`."""
         channel = self._present(group)
         most = 0 if limit is None else _at_least_one(limit, "limit")
         return [
@@ -212,12 +241,15 @@ class Calls:
         ]
 
     def count(self, group: str) -> int:
+        """See `messages.count`."""
         return cast(int, self.broker.call("count", self._present(group)))
 
     def is_online(self, uid: str | int) -> bool:
+        """See `messages.is_online`."""
         return cast(int, self.broker.call("count", USER + frame.user(uid).encode())) > 0
 
     def connections(self, uid: str | int) -> list[str]:
+        """See `messages.connections`."""
         reply = self.broker.call("members", USER + frame.user(uid).encode(), b"0")
         return [_member(each).client_id for each in cast("list[list[bytes]]", reply)]
 
@@ -231,10 +263,12 @@ class Calls:
     def history(
         self,
         group: str,
+        *,
         since: str | None = None,
         limit: int | None = 100,
         reverse: bool = False,
     ) -> list[tuple[str, Any]]:
+        """See `messages.history`."""
         declared = self.declarations.of(frame.name(group, "a group"))
         most = 0 if limit is None else _at_least_one(limit, "limit")
         at = ("", 0) if since is None else frame.parsed_position(since)
@@ -269,6 +303,7 @@ class Calls:
         )
 
     def position(self, group: str) -> str:
+        """See `messages.position`."""
         if not self.declarations.of(frame.name(group, "a group")).keeps:
             return ""
         reply = self.broker.call("position", GROUP + group.encode())

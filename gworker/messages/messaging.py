@@ -70,6 +70,8 @@ class Messaging(Calls):
 
     def __init__(self, broker: Broker, host: Host, declarations: Declarations = declared) -> None:
         super().__init__(broker, declarations)
+        self.broker: Broker = broker
+        self.declarations: Declarations = declarations
         self.channels = Channels()
         self.delivery = Delivery(host.pause, host.report)
         self.gaps = 0

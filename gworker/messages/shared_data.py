@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from gworker.broker.interface import MAX_BODY, Broker, Reply
+from gworker.broker.interface import MAX_BODY, Reply
+from gworker.messages.calls import Called
 from gworker.messages.channels import DATA
 from gworker.messages.frame import canonical
 
@@ -20,7 +21,7 @@ class SharedData:
     does not have. ttl: seconds; None: without end.
     """
 
-    def __init__(self, broker: Callable[[], Broker]) -> None:
+    def __init__(self, broker: Callable[[], Called]) -> None:
         self._broker = broker
 
     def get(self, key: str, default: Any = None) -> Any:

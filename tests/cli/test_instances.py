@@ -15,8 +15,8 @@ from unix_listener import listening_at
 
 from gworker.cli import control_client, instances
 from gworker.cli.instances import TITLE, Instance, NotRunning, find, scan
+from gworker.config import runtime_dirs
 from gworker.errors import ConfigError
-from gworker.master import runtime_files
 from gworker.master.runtime_files import slug
 
 
@@ -69,12 +69,12 @@ def test_a_default_directory_of_another_user_is_not_believed(
         asked = str(tmp_path / "link")
         os.symlink(directory, asked)
     assert find([asked], "chat").label == "chat", "a directory that was named"
-    monkeypatch.setattr(runtime_files, "default_runtime_dirs", lambda: (asked,))
+    monkeypatch.setattr(runtime_dirs, "default_runtime_dirs", lambda: (asked,))
     if trap == "foreign":
         found = os.lstat(directory)
         owned = os.stat_result((*found[:4], 4711, *found[5:]))
         monkeypatch.setattr(
-            runtime_files.os, "lstat", lambda path: owned if path == directory else os.stat(path)
+            runtime_dirs.os, "lstat", lambda path: owned if path == directory else os.stat(path)
         )
     assert scan([asked]) == []
     with pytest.raises(NotRunning):
@@ -86,10 +86,10 @@ def test_the_directory_of_root_is_believed(
 ) -> None:
     start.one(directory, "chat")
     found = os.lstat(directory)
-    monkeypatch.setattr(runtime_files, "default_runtime_dirs", lambda: (directory,))
-    monkeypatch.setattr(runtime_files.os, "geteuid", lambda: 4711)
+    monkeypatch.setattr(runtime_dirs, "default_runtime_dirs", lambda: (directory,))
+    monkeypatch.setattr(runtime_dirs.os, "geteuid", lambda: 4711)
     monkeypatch.setattr(
-        runtime_files.os, "lstat", lambda path: os.stat_result((*found[:4], 0, *found[5:]))
+        runtime_dirs.os, "lstat", lambda path: os.stat_result((*found[:4], 0, *found[5:]))
     )
     assert find([directory], "chat").label == "chat"
 
