@@ -113,6 +113,7 @@ ABOUT_MORE = {
     "broker/test_conformance_model.py": "every broker: any sequence of operations",
     "core/test_differential.py": "both cores, with the same bytes",
     "core/test_differential_connections.py": "both cores, with the same reads",
+    "core/test_large_messages.py": "both cores: bodies that end, stop or go on midway",
     "core/test_leaks.py": "both cores: what they keep",
     "core/test_packaging.py": "the package itself: which core is built, and which one runs",
     "connection/test_faulty_protocols.py": "every method of a protocol, wherever it is called",

@@ -25,8 +25,6 @@ __all__ = [
     "accelerate",
     "accelerated_send",
     "apply_mask",
-    "decode_json",
-    "encode_json",
     "encode_simple",
     "parse_cookies",
     "parse_pairs",
@@ -56,8 +54,6 @@ TransportState = implementation.TransportState
 accelerate = implementation.accelerate
 accelerated_send = implementation.accelerated_send
 apply_mask = implementation.apply_mask
-decode_json = implementation.decode_json
-encode_json = implementation.encode_json
 encode_simple = implementation.encode_simple
 parse_cookies = implementation.parse_cookies
 parse_pairs = implementation.parse_pairs

@@ -89,14 +89,17 @@ cdef bint append_fields(Answer *answer, HeadersCore headers, bint *has_type):
 
 
 cdef object content_of(message, response):
-    """The body of what answers a request: str or bytes; another is not mine. Runs no other code.
+    """The body of what answers a request: str or bytes; another is not mine. It may run other code.
 
     response: the class of the answers that have fields.
     """
     if type(message) is response:
         return message.body
     if type(message) is dict or type(message) is list:
-        return encode_json(message)
+        try:
+            return encode_json(message)
+        except (TypeError, ValueError, RecursionError):
+            pass  # the path in Python tries again, and tells
     return message
 
 
@@ -158,7 +161,7 @@ def encode_simple(message, response, bytes fields, bint head_only):
     cdef Answer answer
     cdef Py_ssize_t size
     cdef bytes data
-    body = content_of(message, response)
+    body = message.body if type(message) is response else message
     if not make_answer(&answer, message, body, response, fields):
         return None
     size = answer.end - answer.head

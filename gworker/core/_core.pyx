@@ -19,7 +19,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITE, PyBuffer_Release, PyObjec
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
 from cpython.long cimport PyLong_AsLong
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF, Py_XDECREF
@@ -28,7 +28,7 @@ from cpython.unicode cimport (
 )
 from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memset, strlen
+from libc.string cimport memchr, memcmp, memcpy, memset
 from posix.unistd cimport close
 
 import os
@@ -38,6 +38,7 @@ from types import MemberDescriptorType
 from urllib.parse import unquote
 
 from gworker.core.fields import check_field
+from gworker.core.json_text import encode_json
 from gworker.core.status import status_line
 from gworker.core.python import parse_cookies as parse_any_cookies
 from gworker.core.python import split_target
@@ -48,7 +49,6 @@ include "_bytes.pxi"
 include "_fields.pxi"
 include "_request.pxi"
 include "_parse.pxi"
-include "_json.pxi"
 include "_answer.pxi"
 
 DEF LARGEST = 0xFFFFFFFF - 4

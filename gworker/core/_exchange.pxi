@@ -79,7 +79,8 @@ cdef class HttpFraming(Framing):
     cdef int send(self, machine, TransportState io, data) except -2:
         cdef PyObject *head
         cdef Py_ssize_t size
-        # Making a date may collect garbage, which runs other code: what is looked at comes after.
+        # Making these may run other code: what is looked at comes after.
+        body = content_of(data, self.response)
         cdef bytes common = date(clock())
         head = slot(machine, self.head_of)
         if (
@@ -90,10 +91,8 @@ cdef class HttpFraming(Framing):
             or head == <PyObject *>None
             or head == <PyObject *>self.head_only
             or not is_simple_head(self.heads, head)
+            or not make_answer(&http_answer, data, body, self.response, common)
         ):
-            return -1
-        body = content_of(data, self.response)
-        if not make_answer(&http_answer, data, body, self.response, common):
             return -1
         set_slot(machine, self.head_of, None)
         set_slot(machine, self.raw, EMPTY)

@@ -39,8 +39,6 @@ __all__ = [
     "accelerate",
     "accelerated_send",
     "apply_mask",
-    "decode_json",
-    "encode_json",
     "encode_simple",
     "parse_cookies",
     "parse_pairs",
@@ -331,22 +329,6 @@ def parse_cookies(field: str) -> dict[str, str]:
     return cookies
 
 
-# ---- JSON: the module json has no equal in Python, so all is left to it
-
-
-def decode_json(data: bytes) -> Any:
-    """What json.loads returns for `data` (RFC 8259), if it is usual: UTF-8, no number that Python
-    alone can hold, no half of a surrogate pair, and not deeply nested. None: also for `null`."""
-    return None
-
-
-def encode_json(value: object) -> bytes | None:
-    """What json.dumps returns for `value`, with neither ASCII only nor NaN, in UTF-8, if it is made
-    of str, int of 64 bits, float, bool, None, dict with keys of str, list and tuple, of no other
-    classes, and not deeply nested."""
-    return None
-
-
 # ---- answers
 
 HTML: Final = b"Content-Type: text/html; charset=utf-8\r\n"
@@ -363,8 +345,8 @@ _WITH_CONTENT = {
 
 def encode_simple(message: object, response: type, fields: bytes, head_only: bool) -> bytes | None:
     """The answer to a request of HTTP/1.1 on a connection that stays, if `message` is str, bytes,
-    a dict or list that `encode_json` takes, or a `response` with a body of str or bytes, a status
-    that has content, and without Connection and Content-Length.
+    or a `response` with such a body, a status that has content, and without Connection and
+    Content-Length.
 
     response: the class of the answers that have header fields. fields: those that every answer has.
     head_only: without the content.

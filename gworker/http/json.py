@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gworker.core import decode_json, encode_json
+from gworker.core.json_text import encode_json
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_decode = json.JSONDecoder().decode
 
 
 def from_json(data: bytes) -> Any:
@@ -15,8 +15,12 @@ def from_json(data: bytes) -> Any:
 
     ValueError for what is no JSON, RecursionError for what is nested too deeply.
     """
-    value = decode_json(data)
-    return json.loads(data) if value is None else value
+    if data[:1] in b"{[" and data[1:2] != b"\0":  # json.loads looks for the encoding for longer
+        try:
+            return _decode(data.decode())
+        except UnicodeDecodeError:
+            pass
+    return json.loads(data)
 
 
 def to_json(value: object) -> bytes:
@@ -26,11 +30,8 @@ def to_json(value: object) -> bytes:
     ValueError for NaN and infinities (RFC 8259 section 6), and for an object that contains itself;
     TypeError for what is no JSON.
     """
-    data = encode_json(value)
-    if data is not None:
-        return data
     try:
-        text = _encode(value)
+        text = encode_json(value)
     except ValueError as error:
         raise ValueError(
             f"JSON has no NaN, no infinity, and nothing within itself: {error}"

@@ -387,17 +387,6 @@ def test_what_json_is(data: bytes) -> None:
     assert read(HERE, data) == read(PURE, data)
 
 
-def test_what_is_not_written_by_the_module_json() -> None:
-    usual = {"a": [1, 2.5, True, False, None, "\xe9", ("b",)]}
-    text = json.dumps(usual, ensure_ascii=False).encode()
-    assert HERE.core.encode_json(usual) == text
-    assert HERE.core.decode_json(text) == json.loads(text)
-    for unusual in (Name("a"), {1: 2}, 2**63, float("nan"), "\ud800", deep(65, listed)):
-        assert HERE.core.encode_json([unusual]) is None
-    for rare in (b"1" * 19, b'"\\ud800"', b"NaN", b"[" * 65 + b"]" * 65, "1", b"null"):
-        assert HERE.core.decode_json(rare) is None
-
-
 # ---- fields, parameters, cookies
 
 name = st.sampled_from(["A", "a", "X-b", "x-B", "\u212a", "k", "", 3, Name("x-B")])

@@ -4,12 +4,10 @@ requests."""
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from typing import Any, Final
 
 from gworker.config.trusted_proxies import Trust
-from gworker.core import decode_json, encode_json
 from gworker.errors import ProtocolError
 from gworker.http import Request, Response
 from gworker.http.errors import BadRequest
@@ -128,19 +126,6 @@ def file(data: bytes) -> None:
             raise AssertionError(f"{size} bytes, {answer.body.length} were announced")
 
 
-def document(data: bytes) -> None:
-    """What the core reads as JSON is what the module json reads, and is written as that does."""
-    value = decode_json(data)
-    if value is None:
-        return
-    expected = json.loads(data)
-    if repr(value) != repr(expected):
-        raise AssertionError(f"{value!r}, json says {expected!r}")
-    written = encode_json(expected)
-    if written not in (None, json.dumps(expected, ensure_ascii=False).encode()):
-        raise AssertionError(f"{expected!r} is written as {written!r}")
-
-
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "proxy_header": proxy,
     "socks5": dialogue(lambda: Socks5("example.org", 80, "user", "secret")),
@@ -148,5 +133,4 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "request": request,
     "form": form,
     "file": file,
-    "json": document,
 }
