@@ -41,6 +41,7 @@ from gworker.master.upgrade import UpgradeResources
 from gworker.master.upgrade_state import Document
 from gworker.system.daemon import Launch
 from gworker.system.signal_pipe import SignalPipe
+from gworker.system.unix_socket import UnixFile
 
 log = logging.getLogger("gworker")
 
@@ -88,7 +89,9 @@ class Arbiter:
             self.selector, self._on_child_message, self._close_in_child, frozenset(SIGNALS),
             clock, kernel,
         )  # fmt: skip
-        self.fleet = Fleet(settings, children, Listeners(invocation.sockets), entry, clock)
+        broker_file = UnixFile(settings.broker_mode, settings.user, settings.broker_group)
+        listeners = Listeners(invocation.sockets, broker_file)
+        self.fleet = Fleet(settings, children, listeners, entry, clock)
         self._document = document
         if document is not None:
             upgrade_state.restore(self.fleet, document)
@@ -101,7 +104,7 @@ class Arbiter:
         self.log_files = LogFiles(self.fleet, outputs)
         self._tickers = (  # supervision last: it reports that all the other chores were done
             self.instance.reloader,
-            RuntimeCheck(files, self.control, clock),
+            RuntimeCheck(files, self.control, self.fleet.broker, clock),
             self.instance.supervision,
         )
 
@@ -115,6 +118,7 @@ class Arbiter:
         try:
             if self._document is None:
                 self.control.open()
+                self.fleet.broker.open(self._files.broker_path, self.fleet.settings)
                 self.instance.begin()
             else:
                 self.instance.resume(self._document)
@@ -177,6 +181,7 @@ class Arbiter:
         watchdog.enforce_deadlines(fleet.children, now)
         instance.reports.expire(now)
         instance.callbacks.start_due(now)
+        fleet.broker.tick(now)
         if fleet.orphans:
             fleet.end_orphans(now)
         if not fleet.is_stopping:

@@ -82,6 +82,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "both ends are proved together, in one event loop",
     ),
     "master/instance_view.py": ("master/test_status.py", "a value, which the status shows"),
+    "process/broker_process.py": (
+        "integration/test_broker_process.py",
+        "it is the life of a process",
+    ),
     "process/computing.py": (
         "integration/test_computing.py",
         "it forks a pool out of a worker process",

@@ -88,13 +88,14 @@ class BrokerServer:
     """Serves the clients of `listener`, a unix socket that listens, until SIGTERM."""
 
     def __init__(self, listener: socket.socket) -> None:
-        self._listener = listener
+        self._listeners = [listener]
         self._poller = select.epoll()
         self._clients: dict[int, _Client] = {}  # by descriptor
         self._channels: dict[bytes, _Channel] = {}
         self._touched: list[_Client] = []
+        self._watched: dict[int, Callable[[], object]] = {}  # by descriptor
         self._is_full = False  # no descriptor is left for a further client
-        self._is_ended = False
+        self._is_ended = self._is_leaving = False
         self._buffer = bytearray(_READ_SIZE)
         self._published = self._routed = 0
         self._store = Store(self._deliver)
@@ -107,16 +108,47 @@ class BrokerServer:
         for name in OPERATIONS:
             self._operations[name.upper().encode()] = self._of_store(getattr(self._store, name))
 
-    def run(self) -> None:
+    def listen(self, listener: socket.socket) -> None:
+        """Serve the clients of a further one, too."""
+        self._listeners.append(listener)
+        self._accept_from(listener)
+
+    def watch(self, descriptor: int, on_readable: Callable[[], object]) -> None:
+        """Call `on_readable` in each turn in which `descriptor` can be read."""
+        self._watched[descriptor] = on_readable
+        self._poller.register(descriptor, _IN)
+
+    def unwatch(self, descriptor: int) -> None:
+        del self._watched[descriptor]
+        self._poller.unregister(descriptor)
+
+    def leave(self) -> None:
+        """Take no further clients, and end with the last one."""
+        self._is_leaving = True
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    def end(self) -> None:
+        """End after this turn."""
+        self._is_ended = True
+
+    def run(
+        self, on_turn: Callable[[], object] = lambda: None, seconds: float | None = None
+    ) -> None:
         """Serve until SIGTERM, or until a client speaks another version: then it is an upgrade,
-        and the next broker process has the new code."""
+        and the next broker process has the new code.
+
+        on_turn: called in each turn, of which there is one every `seconds` at least.
+        """
         signals = SignalPipe()
         signals.install([signal.SIGTERM])
-        self._listener.setblocking(False)
-        self._poller.register(self._listener, _IN)
-        self._poller.register(signals, _IN)
-        while not self._is_ended:
-            for descriptor, event in self._poller.poll():
+        for listener in self._listeners:
+            self._accept_from(listener)
+        self.watch(signals.fileno(), self.end)
+        while not (self._is_ended or (self._is_leaving and not self._clients)):
+            on_turn()
+            for descriptor, event in self._poller.poll(seconds):
                 client = self._clients.get(descriptor)
                 if client is not None:
                     if event & _OUT:
@@ -125,10 +157,10 @@ class BrokerServer:
                         self._touch(client)
                     if event & ~_OUT:
                         self._read(client)
-                elif descriptor == self._listener.fileno():
-                    self._accept()
-                elif descriptor == signals.fileno():
-                    self._is_ended = True
+                elif (on_readable := self._watched.get(descriptor)) is not None:
+                    on_readable()
+                else:
+                    self._accept(descriptor)
             touched, self._touched = self._touched, []
             for client in touched:
                 self._write(client)
@@ -138,17 +170,27 @@ class BrokerServer:
 
     # -- clients
 
-    def _accept(self) -> None:
+    def _accept_from(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        if not self._is_full:
+            self._poller.register(listener, _IN)
+
+    def _accept(self, descriptor: int) -> None:
+        listener = next((one for one in self._listeners if one.fileno() == descriptor), None)
+        if listener is None:  # it was closed, or its client was, in this turn
+            return
         greeting = {b"HELLO": self._hello}
         while True:
             try:
-                end, _ = self._listener.accept()
+                end, _ = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 log.warning("the broker process takes no further client: %s", error.strerror)
-                self._poller.unregister(self._listener)
-                self._is_full = True
+                if not self._is_full:
+                    self._is_full = True
+                    for each in self._listeners:
+                        self._poller.unregister(each)
                 return
             end.setblocking(False)
             self._clients[end.fileno()] = _Client(end, greeting)
@@ -227,7 +269,8 @@ class BrokerServer:
             self._store.reap(b"", client.process)
         if self._is_full:
             self._is_full = False
-            self._poller.register(self._listener, _IN)
+            for listener in self._listeners:
+                self._accept_from(listener)
 
     # -- operations: each returns the reply as bytes
 

@@ -3,7 +3,6 @@ there."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.util import find_spec
 
 from gworker.config.settings import Settings
@@ -26,13 +25,13 @@ def check(settings: Settings) -> None:
         )
 
 
-def examine(settings: Settings) -> list[str]:
-    """What is wrong with the broker, in words. A Redis is asked. Raises ConfigError as `check`."""
+def examine(settings: Settings) -> str:
+    """What the broker is, in words; a Redis is asked. Raises ConfigError as `check`, and
+    BrokerError for a Redis that cannot be reached or is not fit."""
     check(settings)
-    if not settings.broker.is_redis:
-        return []
-    redis = import_module("gworker.broker.redis")  # here: it needs a package that may be missing
-    return [
-        f"broker {settings.broker}: {fault}"
-        for fault in redis.examine(settings.broker, settings.cluster_name or "")
-    ]
+    broker = settings.broker
+    if not broker.is_redis:
+        return str(broker)
+    from gworker.broker import redis  # here: it needs a package that may be missing
+
+    return f"{broker}: {redis.examine(broker, settings.cluster_name or '')}"

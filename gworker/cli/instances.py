@@ -170,9 +170,8 @@ def is_master(command: Sequence[str]) -> bool:
 def control_socket(pid: int) -> str:
     """Where the arbiter with this pid has its control socket; empty if it has none.
 
-    The control server holds a descriptor of that file, and nothing else holds one of a socket's
-    file.
-    Raises ConfigError for another user's arbiter.
+    The control server holds a descriptor of that file, and nothing else holds one of a file with
+    such a name. Raises ConfigError for another user's arbiter.
     """
     descriptors = f"/proc/{pid}/fd"
     try:

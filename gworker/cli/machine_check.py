@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from gworker.cli import broker_check
 from gworker.config.settings import Settings
 from gworker.core import IMPLEMENTATION
-from gworker.errors import ConfigError
+from gworker.errors import GworkerError
 
 PROC = "/proc/sys"
 
@@ -226,20 +226,16 @@ def _kernel(name: str) -> list[int] | None:
         return None
 
 
-def broker(settings: Settings) -> Iterator[Finding]:
+def broker(settings: Settings) -> Finding:
     try:
-        faults = broker_check.examine(settings)
-    except ConfigError as error:
-        faults = [str(error)]
-    if faults:
-        yield from (Finding("broker", MEND, fault) for fault in faults)
-    else:
-        yield Finding("broker", OK, str(settings.broker))
+        return Finding("broker", OK, broker_check.examine(settings))
+    except GworkerError as error:
+        return Finding("broker", MEND, str(error))
 
 
 def check(settings: Settings, as_json: bool = False) -> int:
     """Print a line for each finding; 1 if one has to be mended, else 0."""
-    found = [*(run() for run in CHECKS), *troublesome(), *broker(settings)]
+    found = [*(run() for run in CHECKS), *troublesome(), broker(settings)]
     if as_json:
         print(json.dumps([each._asdict() for each in found], indent=2))
     else:

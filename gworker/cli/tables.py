@@ -198,6 +198,7 @@ def status_tables(status: Row, log: str) -> list[Table]:
         f"arbiter pid {arbiter['pid']}  up {duration(arbiter.get('uptime'))}"
         f"  rss {size(arbiter.get('rss'))}  cpu {number(arbiter.get('cpu_percent'))}%",
         f"log {text(log)}",
+        *([_broker(broker)] if (broker := status.get("broker")) else []),
     ]
     tables = [table(STATUS, status["workers"], above, status.get("totals"))]
     if waits := [row for row in status["workers"] if row.get("reason")]:
@@ -213,6 +214,24 @@ def status_tables(status: Row, log: str) -> list[Table]:
         how = done if last["ok"] else failed
         tables.append(Table((), [], [f"last reload: {how}"]))
     return tables
+
+
+def _broker(row: Row) -> str:
+    words = [f"broker {text(row['url'])}"]
+    if row.get("state"):
+        words.append(text(row["state"]))
+    if row.get("pid"):
+        words += [
+            f"pid {row['pid']}",
+            f"up {duration(row.get('uptime'))}",
+            f"rss {size(row.get('rss'))}",
+            f"cpu {number(row.get('cpu_percent'))}%",
+        ]
+    if row.get("reason"):
+        words.append(text(row["reason"]))
+    if row.get("retry_in"):
+        words.append(f"next try in {duration(row['retry_in'])}")
+    return "  ".join(words)
 
 
 def _grouped(exits: Sequence[Row], now: float) -> list[Row]:

@@ -4,7 +4,7 @@ column.
 A worker process writes its own row and nothing else; all processes read all rows. The mapping is
 made before the first fork, so that it needs no cleaning up, and a row can still be read when its
 process hangs or is dead. The memory file behind it has no name, only a descriptor, by which the
-mapping outlives an upgrade of the arbiter (memfd_create(2)). Rows are two cache lines long, so two
+mapping outlives an upgrade of the arbiter (memfd_create(2)). Rows are four cache lines long, so two
 processes never write to the same line.
 """
 
@@ -17,7 +17,7 @@ import os
 from collections.abc import Set
 from enum import IntEnum
 
-WORDS = 16  # words per row: 128 bytes, two cache lines
+WORDS = 32  # words per row: 256 bytes, four cache lines
 
 CAPACITY = 4096  # rows. Untouched pages of the mapping cost no memory.
 

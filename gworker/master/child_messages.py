@@ -83,11 +83,16 @@ class ChildMessages:
 
     def _ready(self, message: ChildMessage) -> Ended | None:
         process, fleet = message.process, self._fleet
-        if process.role is not Role.WORKER or process.state is not State.BOOTING:
+        if process.role not in (Role.WORKER, Role.BROKER) or process.state is not State.BOOTING:
             return None
         if process.pid not in fleet.children.by_pid:
             return None  # a process that is dead by now replaces none
         process.to(State.READY, None)
+        if process.role is Role.BROKER:
+            process.ready_at = fleet.clock()
+            log.info("the broker is ready (pid %d)", process.pid)
+            return None
+        fleet.tell_of_deaths(process)
         slot = fleet.slots[process.worker, process.id]
         predecessor = slot.promote(process, fleet.clock())
         log.info(

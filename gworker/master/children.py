@@ -32,6 +32,8 @@ log = logging.getLogger("gworker")
 # Seconds that a process has, past the deadline that it keeps itself, before it is killed.
 KILL_MARGIN = 2.0
 
+UNWANTED = "not needed any more"  # why a process is killed
+
 # More than the channel of a dead process holds. Further ones come from a program that it has
 # forked.
 LAST_MESSAGES = 1024
@@ -113,7 +115,7 @@ class Children:
         self._reaped: list[Process] = []  # those that were reaped, and are still to be forgotten
         self.scoreboard = Scoreboard()
         self.ids = ConnectionIds()
-        self._selector = selector
+        self.selector = selector
         self._post = post
         self._leave_arbiter = leave_arbiter
         self._signals = signals
@@ -151,7 +153,7 @@ class Children:
 
     def adopt(self, process: Process) -> None:
         """Listen to a child and reap it."""
-        self._selector.register(
+        self.selector.register(
             process.channel, selectors.EVENT_READ, lambda _mask: self._on_readable(process)
         )
         self.by_pid[process.pid] = process
@@ -213,7 +215,7 @@ class Children:
         except ValueError:
             message, descriptors = {}, []
         if message is None:
-            self._selector.unregister(process.channel)
+            self.selector.unregister(process.channel)
             return None
         if not _is_valid(message):
             log.error(
@@ -227,7 +229,7 @@ class Children:
 
     def _is_heard(self, process: Process) -> bool:
         # False once it has closed its end of the channel.
-        return process.channel in self._selector.get_map()
+        return process.channel in self.selector.get_map()
 
     # ---- their ends
 
@@ -258,7 +260,7 @@ class Children:
         """Free what the arbiter holds for a dead process, once its row and its last messages have
         been read."""
         if self._is_heard(process):
-            self._selector.unregister(process.channel)
+            self.selector.unregister(process.channel)
         process.channel.close()
         if process in self._reaped:
             self._reaped.remove(process)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gworker.ipc import boot_stage
 from gworker.ipc.scoreboard import Column
-from gworker.master.slots import Process, State
+from gworker.master.slots import Process, Role, State
 
 log = logging.getLogger("gworker")
 
@@ -119,7 +119,7 @@ def reason_of(process: Process, status: int, kills: OomKills) -> str:
         return f"{process.kill_reason}: {reason}"
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and kills.take():
         reason = "out of memory: killed by the kernel"
-    if process.state is State.BOOTING:
+    if process.state is State.BOOTING and process.role is not Role.BROKER:
         return boot_stage.crash(process.step, process.settings.target, process.worker, reason)
     return reason
 
@@ -128,11 +128,11 @@ def _record(process: Process, now: float) -> str:
     # What a process that has served was doing, as far as the scoreboard knows.
     if process.ready_at is None:
         return ""
+    seconds = f", after {now - process.ready_at:.1f} s in service"
+    if process.role is not Role.WORKER:
+        return seconds
     connections, requests = process.row[Column.CONNECTIONS], process.row[Column.REQUESTS]
-    return (
-        f", after {now - process.ready_at:.1f} s in service, with {connections} connections, "
-        f"{requests} requests served"
-    )
+    return f"{seconds}, with {connections} connections, {requests} requests served"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,9 @@ def report(death: Death, exits: deque[Exit], is_told: bool, now: float) -> None:
         log.info("%s (pid %d) has left", process.label, process.pid)
     if death.end not in (End.FAILED, End.LOST):
         return
-    exits.append(Exit(process.worker, process.id, process.pid, death.reason, time.time()))
+    exits.append(
+        Exit(process.worker or process.label, process.id, process.pid, death.reason, time.time())
+    )
     log.error("%s (pid %d) %s%s", process.label, process.pid, death.reason, _record(process, now))
     if process.traceback and not is_told:
         log.error("%s", process.traceback.rstrip())

@@ -18,7 +18,8 @@ from gworker.errors import ConfigError
 from gworker.ipc.assignment import STOP, Why
 from gworker.ipc.scoreboard import COUNTERS
 from gworker.master import exit_status, handover_plan, orphans
-from gworker.master.children import KILL_MARGIN, Children
+from gworker.master.broker_process import BrokerProcess
+from gworker.master.children import KILL_MARGIN, UNWANTED, Children
 from gworker.master.exit_status import Death, End, Exit, OomKills, reason_of
 from gworker.master.listeners import Listeners
 from gworker.master.plan import Place, Plan
@@ -27,7 +28,7 @@ from gworker.master.spawner import Entry, Spawner
 
 log = logging.getLogger("gworker")
 
-UNWANTED = "not needed any more"
+MOST_UNTOLD = 64
 
 
 class Fleet:
@@ -46,6 +47,9 @@ class Fleet:
         self.listeners = listeners
         self.children = children
         self.spawner = Spawner(children, listeners, entry)
+        self.broker = BrokerProcess(children, self.spawner, listeners.broker, clock)
+        # Processes that died and of which no process could tell a broker yet.
+        self._untold: deque[int] = deque(maxlen=MOST_UNTOLD)
         # The last ends that were not asked for.
         self.exits: deque[Exit] = deque(maxlen=exit_status.KEEP)
         self.handovers = handover_plan.HandoverStats()
@@ -147,14 +151,14 @@ class Fleet:
         return each.id < self.plan.counts.get(each.worker, 0)
 
     def stop(self, quick: bool) -> None:
-        """End all processes but those that make calls of callbacks. quick: now, with no more than a
-        farewell to the peers."""
+        """End all processes but the broker and those that make calls of callbacks. quick: now, with
+        no more than a farewell to the peers."""
         self.is_stopping = True
         self.listeners.close()
         for process in list(self.children.by_pid.values()):
             if process.role is Role.WORKER:
                 self._stop(process, quick)
-            elif process.role is not Role.CALLBACKS:
+            elif process.role not in (Role.CALLBACKS, Role.BROKER):
                 self.children.kill(process, UNWANTED, KILL_MARGIN)
 
     def _stop(self, process: Process, quick: bool) -> None:
@@ -172,8 +176,14 @@ class Fleet:
     def died(self, process: Process, status: int) -> Death:
         """A process was reaped. When the caller has dealt with that, it has to call `bury`."""
         reason = reason_of(process, status, self.oom)
-        is_worker = process.role is Role.WORKER
-        end = self._leave_slot(process, status, reason) if is_worker else End.HELPER
+        if process.role is Role.WORKER:
+            end = self._leave_slot(process, status, reason)
+        elif process.role is Role.BROKER:
+            is_expected = status == 0 or process.kill_reason == UNWANTED
+            end = End.LEFT if is_expected else End.LOST if self.broker.is_wanted else End.FAILED
+            self.broker.on_end(process, reason)
+        else:
+            end = End.HELPER
         return Death(process, end, status, reason)
 
     def _leave_slot(self, process: Process, status: int, reason: str) -> End:
@@ -195,12 +205,32 @@ class Fleet:
         """Log the death, and free what the arbiter holds for the process. is_told: its reason is
         told elsewhere, and so is what follows."""
         process, slot = death.process, self.slots.get((death.process.worker, death.process.id))
-        delay = slot.retry_at - self.clock() if slot is not None else 0.0
+        retry_at = self.broker.retry_at if process.role is Role.BROKER else 0.0
+        delay = (retry_at if slot is None else slot.retry_at) - self.clock()
         exit_status.report(death, self.exits, is_told, self.clock())
         if death.end is End.LOST and not is_told and delay > 0 and not self.is_stopping:
             log.warning("%s is started again in %.1f s", process.label, delay)
         self.children.forget(process)
+        if process.role is Role.WORKER and death.end is not End.LEFT:
+            self._tell_of_death(process.pid)
         self.end_orphans(self.clock(), process.label, orderly=death.status == 0)
+
+    def _tell_of_death(self, pid: int) -> None:
+        # A broker that is not ours learns from the others that a process is dead.
+        if not self.settings.broker.is_redis:
+            return
+        told = [
+            process.channel.send({"do": "died", "pid": pid})
+            for process in self.children.by_pid.values()
+            if process.role is Role.WORKER and process.state is State.READY
+        ]
+        if not any(told):
+            self._untold.append(pid)
+
+    def tell_of_deaths(self, process: Process) -> None:
+        """`process` is ready: it tells the broker which ones died while none was."""
+        while self._untold and process.channel.send({"do": "died", "pid": self._untold[0]}):
+            self._untold.popleft()
 
     def end_orphans(self, now: float, parent: str = "", orderly: bool = False) -> None:
         """Send the signals that are due to what dead processes have started (`Orphans.due`)."""
@@ -212,14 +242,14 @@ class Fleet:
         """True while a child runs that fills no slot and has something to finish, or what a dead
         process has started."""
         roles = {each.role for each in self.children.by_pid.values()}
-        return bool(roles - {Role.WORKER, Role.WATCHER} or self.orphans)
+        return bool(roles - {Role.WORKER, Role.BROKER, Role.WATCHER} or self.orphans)
 
     @property
     def has_left(self) -> bool:
-        """True when all processes have ended but those that make calls of callbacks. A watcher,
-        which is killed, is not waited for: a dead file server may hold it."""
+        """True when all processes have ended but the broker and those that make calls of callbacks.
+        A watcher, which is killed, is not waited for: a dead file server may hold it."""
         roles = {each.role for each in self.children.by_pid.values()}
-        return not (roles - {Role.CALLBACKS, Role.WATCHER} or self.orphans)
+        return not (roles - {Role.BROKER, Role.CALLBACKS, Role.WATCHER} or self.orphans)
 
     def _remove(self, slot: Slot) -> None:
         self.gone = [before + more for before, more in zip(self.gone, slot.totals, strict=True)]
@@ -235,7 +265,7 @@ class Fleet:
                 for slot in self.slots.values()
                 if self._is_due(slot, slot.retry_at) and may_fill(slot)
             ]
-        return min([self.orphans.next_deadline(), *deadlines])
+        return min([self.orphans.next_deadline(), self.broker.next_deadline(), *deadlines])
 
     def fill_slots(self, now: float, may_fill: Callable[[Slot], bool]) -> None:
         """Start a process in every slot that needs one now, and for which `may_fill` is true."""
@@ -252,3 +282,4 @@ class Fleet:
         for process in self.children.by_pid.values():
             self.children.signal(process, signal.SIGKILL)
         self.listeners.close()
+        self.broker.close()

@@ -108,10 +108,13 @@ class Instance:
             self._resume_waiting()
 
     def end_if_left(self) -> None:
-        """The end of a stop: all processes have left, and the last callbacks were called."""
+        """The end of a stop: all processes have left, the broker last, and the last callbacks were
+        called."""
         if self.state is not InstanceState.STOPPING or not self.fleet.has_left:
             return
-        if self.callbacks.finish(self.exit_code == 0, self.fleet.settings.graceful_timeout):
+        has_broker = not self.fleet.broker.stop()
+        is_done = self.callbacks.finish(self.exit_code == 0, self.fleet.settings.graceful_timeout)
+        if is_done and not has_broker:
             self._enter(InstanceState.STOPPED)
 
     def hang_up(self) -> None:
@@ -232,7 +235,7 @@ class Instance:
             self.reloader.on_watcher_end(process, self.fleet.clock())
         elif process.role is Role.PROBE and not process.has_declared:
             ended = self.rollouts.advance(ProbeFailed(reason, process.traceback))
-        elif death.end is End.LOST:
+        elif process.role is Role.WORKER and death.end is End.LOST:
             slot = self.fleet.slots[process.worker, process.id]
             ended = self.rollouts.advance(SlotFailed(slot, reason, process.traceback))
         self._conclude(ended)

@@ -52,16 +52,19 @@ class InstanceView:
         """The children that commands count: all but the watcher."""
         return [each for each in self.processes if each.role is not Role.WATCHER]
 
+    def _workers(self) -> list[Process]:
+        return [each for each in self.processes if each.role is Role.WORKER]
+
     def serving(self, worker: str | None = None) -> list[Process]:
         return [
             each
-            for each in self.processes
+            for each in self._workers()
             if each.state in (State.READY, State.RETIRING) and worker in (None, each.worker)
         ]
 
     def ready(self, worker: str | None = None) -> list[Process]:
         return [
             each
-            for each in self.processes
+            for each in self._workers()
             if each.state is State.READY and worker in (None, each.worker)
         ]

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from gworker.errors import ConfigError
+from gworker.master.broker_socket import BrokerSocket
 from gworker.master.plan import Key, Place, Plan
 from gworker.master.socket_activation import Activated, shown
 from gworker.system import unix_socket
@@ -49,8 +50,11 @@ class Listener:
 
 
 class Listeners:
-    def __init__(self, activated: Activated | None = None) -> None:
+    def __init__(
+        self, activated: Activated | None = None, broker: UnixFile = unix_socket.PRIVATE
+    ) -> None:
         self.held: dict[Key, Listener] = {}
+        self.broker = BrokerSocket(broker)
         # What a service manager has bound; it goes before binding.
         self.activated = activated or Activated()
 
@@ -172,6 +176,7 @@ class Listeners:
     def close_in_child(self, but: Collection[int] = ()) -> None:
         """In a worker process: close all copies but the descriptors that it serves."""
         self.activated.close()
+        self.broker.close_in_child()
         for listener in self.held.values():
             for socket in listener.sockets:
                 if socket.fileno() not in but:

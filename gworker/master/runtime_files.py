@@ -1,8 +1,8 @@
 """Where an instance's files are, and which instances run.
 
 An instance NAME owns `<runtime_dir>/<slug>.pid` (locked, see system/pid_file.py) and
-`<runtime_dir>/<slug>.sock`, the control socket. With --pid FILE it also owns a second pid file
-there.
+`<runtime_dir>/<slug>.sock`, the control socket, and `<slug>.broker`, the socket of the local
+broker. With --pid FILE it also owns a second pid file there.
 
 `RuntimeFiles` is the arbiter's side; instances.py is the commands' side. Both are given the
 directories where the files may be: the arbiter takes the first that can be used, commands look into
@@ -16,7 +16,9 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
+from gworker.config import file_names
 from gworker.config.file_names import slug
 from gworker.config.options import default_runtime_dirs
 from gworker.config.runtime_dirs import believed
@@ -61,6 +63,13 @@ class RuntimeFiles:
         """Where the control socket is to be; None: no file is held, and there shall be no
         socket."""
         return socket_path(self._pid_files[0].path) if self._pid_files else None
+
+    @property
+    def broker_path(self) -> str | None:
+        """Where the socket of the local broker is to be; None as above."""
+        if not self._pid_files:
+            return None
+        return file_names.broker_path(os.path.dirname(self._pid_files[0].path), self.name)
 
     def acquire(self) -> None:
         """Take the pid files, in the first directory that can be used. Raises ConfigError; then
@@ -126,6 +135,13 @@ class RuntimeFiles:
             pid_file.close_in_child()
 
 
+class Restorable(Protocol):
+    """What has a socket with a file."""
+
+    def restore(self, path: str | None) -> str | None:
+        """Make it anew at `path` if it is gone; return its path then. Raises ConfigError."""
+
+
 class RuntimeCheck:
     """Looks once a minute whether the runtime files are still there, and makes the missing anew.
 
@@ -137,10 +153,12 @@ class RuntimeCheck:
         self,
         files: RuntimeFiles,
         control: ControlServer,
+        broker: Restorable,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._files = files
         self._control = control
+        self._broker = broker
         self._next = clock() + CHECK_SECONDS
         self._errors: list[str] = []  # why the last attempt failed; it is logged once
 
@@ -152,6 +170,7 @@ class RuntimeCheck:
         table: tuple[tuple[str, Callable[[], str | None]], ...] = (
             ("pid file", self._files.restore),
             ("control socket", lambda: self._control.restore(self._files.socket_path)),
+            ("socket of the broker", lambda: self._broker.restore(self._files.broker_path)),
             ("pid file", lambda: self._files.restore(1)),
         )
         for what, restore in table:

@@ -27,6 +27,7 @@ class Role(Enum):
     PROBE = "probe"  # it loads the target and tells what that declares
     CALLBACKS = "callbacks"  # it makes calls of callbacks of the instance, for one Worker
     TRIAL = "trial"  # it tries the new code of an upgrade
+    BROKER = "broker"  # messages between the others go through it
     WATCHER = "watcher"  # it watches files for --reload
 
 

@@ -6,6 +6,7 @@ What runs in a child is not known here: the process that starts the arbiter give
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from socket import socket
 from typing import Any, Protocol
 
 from gworker.config.settings import Settings
@@ -28,6 +29,11 @@ class Entry(Protocol):
 
     def probe(self, settings: Settings, channel: Channel) -> int:
         """Load the target and tell the declarations."""
+
+    def broker(
+        self, listeners: Sequence[socket], settings: Settings, row: Row, channel: Channel
+    ) -> int:
+        """Be the local broker."""
 
     def hooks(
         self, settings: Settings, channel: Channel, worker: str, calls: Sequence[tuple[str,
@@ -53,7 +59,7 @@ class Spawner:
         declared, count = plan.declarations[place[0]], plan.counts[place[0]]
         assignment = Assignment(
             *place, generation, descriptors, children.scoreboard, children.ids, count,
-            declared.user, declared.group, declared.files,
+            self._listeners.broker.address, declared.user, declared.group, declared.files,
         )  # fmt: skip
 
         def main(row: Row, channel: Channel) -> int:
@@ -88,6 +94,16 @@ class Spawner:
             (name, 0),
             seconds,
         )
+
+    def broker(self, settings: Settings) -> Process:
+        """The process of the local broker."""
+
+        def main(row: Row, channel: Channel) -> int:
+            kept = [listener.dup() for listener in self._listeners.broker.listeners]
+            self._listeners.close_in_child()
+            return self._entry.broker(kept, settings, row, channel)
+
+        return self._children.fork(Role.BROKER, 0, settings, main)
 
     def helper(
         self,

@@ -47,11 +47,35 @@ def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
             "rss": rss,
             "cpu_percent": cpu,
         },
+        "broker": _broker(view, sampler),
         "workers": rows,
         "totals": _totals(view, rows),
         "exits": [asdict(each) for each in view.fleet.exits],
         "last_reload": view.last_reload,
     }
+
+
+def _broker(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
+    broker, now = view.fleet.broker, view.now
+    row: dict[str, Any] = {"url": str(view.fleet.settings.broker), "pid": None, "state": "idle"}
+    if (process := broker.current) is not None:
+        rss, uss = sampler.memory(process.pid)
+        return {
+            **row,
+            "pid": process.pid,
+            "state": "busy" if is_busy(process, now) else process.state.value,
+            "uptime": round(now - process.started, 1),
+            "rss": rss,
+            "uss": uss,
+            "cpu_percent": process.cpu_percent,
+        }
+    if view.fleet.settings.broker.is_redis:
+        return {**row, "state": None}  # it is not ours
+    if not view.fleet.listeners.broker.address:
+        return {**row, "state": "none", "reason": "the instance has no runtime files"}
+    if (left := broker.retry_at - now) > 0:
+        return {**row, "state": "backoff", "reason": broker.reason, "retry_in": round(left, 1)}
+    return row
 
 
 def ready_message(view: InstanceView) -> str:

@@ -30,7 +30,7 @@ from gworker.master.worker_privileges import check_worker
 from gworker.system.address import Address
 from gworker.version import __version__
 
-FORMAT = 3  # of the document. A reader refuses every other one
+FORMAT = 4  # of the document. A reader refuses every other one
 
 Document = dict[str, Any]
 
@@ -59,7 +59,8 @@ def to_document(
         "workers": fleet.plan.workers,
         "slots": [_scalars(slot) | {"totals": slot.totals} for slot in slots],
         "restart": _restart_only(fleet.settings),
-        "processes": [_process(slot, each) for slot in slots for each in slot.processes()],
+        "processes": [_process(each, place) for slot in slots for each, place in _places(slot)],
+        "broker": _broker(fleet),
         "listeners": [
             {
                 "key": asdict(each.key),
@@ -77,9 +78,16 @@ def descriptors(document: Document) -> list[int]:
     return [
         document["scoreboard"],
         document["ids"],
-        *(each["fd"] for each in document["processes"]),
+        *(each["fd"] for each in _processes(document)),
+        *document["broker"]["socket"]["listeners"],
+        *document["broker"]["socket"]["files"],
         *listening,
     ]
+
+
+def _processes(document: Document) -> list[Document]:
+    broker = document["broker"]["process"]
+    return [*document["processes"], *([broker] if broker is not None else [])]
 
 
 def _restart_only(settings: Settings) -> Document:
@@ -104,7 +112,7 @@ def check(document: Document, settings: Settings) -> None:
         raise ConfigError(f"restart needed for: {', '.join(changed)}")
     try:
         _plan(document)
-        for each in document["processes"]:
+        for each in _processes(document):
             State(each["state"])
             Key(**each["key"]) if each["key"] is not None else None
     except (KeyError, TypeError, ValueError) as error:
@@ -129,13 +137,14 @@ def restore(fleet: Fleet, document: Document) -> None:
     for each in document["listeners"]:
         address = Address(**each["address"]) if each["address"] is not None else None
         fleet.listeners.adopt(Key(**each["key"]), each["port"], each["fds"], address)
-    used = {each["row_number"] for each in document["processes"]}
+    used = {each["row_number"] for each in _processes(document)}
     fleet.children.scoreboard = Scoreboard(descriptor=document["scoreboard"], used=used)
     fleet.children.ids.adopt(document["ids"])
     for each in document["slots"]:
         fleet.slots[each["worker"], each["id"]] = Slot(**_known(Slot, each))
     for each in document["processes"]:
         _add_process(fleet, each)
+    _restore_broker(fleet, document["broker"])
     fleet.orphans.let_be = set(document.get("let_be", ()))
 
 
@@ -148,14 +157,40 @@ def _scalars(record: Any) -> Document:
     }
 
 
-def _process(slot: Slot, process: Process) -> Document:
+def _places(slot: Slot) -> list[tuple[Process, str]]:
     places = {id(slot.current): "current", id(slot.successor): "successor"}
+    return [(each, places.get(id(each), "leaving")) for each in slot.processes()]
+
+
+def _broker(fleet: Fleet) -> Document:
+    broker = fleet.broker
+    return {
+        "socket": fleet.listeners.broker.document(),
+        "process": _process(broker.current, "") if broker.current is not None else None,
+        "failures": broker.failures,
+        "retry_at": broker.retry_at,
+        "reason": broker.reason,
+    }
+
+
+def _restore_broker(fleet: Fleet, record: Document) -> None:
+    broker = fleet.broker
+    broker.failures, broker.retry_at = record["failures"], record["retry_at"]
+    broker.reason = record["reason"]
+    if record["process"] is not None:
+        broker.current = _adopted(fleet, record["process"], Role.BROKER)
+    if record["socket"]["listeners"]:
+        fleet.listeners.broker.adopt(**record["socket"])
+        broker.go_on(fleet.settings)
+
+
+def _process(process: Process, place: str) -> Document:
     key = asdict(process.key) if process.key is not None else None
     return {
         **_scalars(process),
         "state": process.state.value,
         "key": key,
-        "role": places.get(id(process), "leaving"),
+        "role": place,
         "fd": process.channel.fileno(),
     }
 
@@ -171,22 +206,28 @@ def _plan(document: Document) -> Plan:
 
 
 def _add_process(fleet: Fleet, record: Document) -> None:
-    # Put a child into its slot. The child's end of the channel has not changed.
-    others = {
-        "channel": Channel(record["fd"]),
-        "row": fleet.children.scoreboard.row(record["row_number"]),
-        "key": Key(**record["key"]) if record["key"] is not None else None,
-        "state": State(record["state"]),
-        "role": Role.WORKER,
-        "settings": fleet.settings,
-    }
-    process = Process(**_known(Process, record) | others)
+    # Put a child into its slot.
+    process = _adopted(fleet, record, Role.WORKER)
     slot = fleet.slots[process.worker, process.id]
     if record["role"] == "leaving":
         slot.leaving.append(process)
     else:
         setattr(slot, record["role"], process)
+
+
+def _adopted(fleet: Fleet, record: Document, role: Role) -> Process:
+    # The child's end of the channel has not changed.
+    others = {
+        "channel": Channel(record["fd"]),
+        "row": fleet.children.scoreboard.row(record["row_number"]),
+        "key": Key(**record["key"]) if record["key"] is not None else None,
+        "state": State(record["state"]),
+        "role": role,
+        "settings": fleet.settings,
+    }
+    process = Process(**_known(Process, record) | others)
     fleet.children.adopt(process)
+    return process
 
 
 def _known(kind: Any, record: Document) -> Document:

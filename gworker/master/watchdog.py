@@ -55,6 +55,8 @@ def _lateness(process: Process) -> str:
     settings = process.settings
     if process.role is Role.CALLBACKS:
         return f"not done within {(process.deadline or 0.0) - process.started:.1f} s"
+    if process.state is State.BOOTING and process.role is Role.BROKER:
+        return f"not ready within {settings.boot_timeout:g} s"
     if process.state is State.BOOTING:
         seconds = settings.boot_timeout
         return boot_stage.lateness(

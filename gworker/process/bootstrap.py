@@ -20,6 +20,7 @@ from dataclasses import asdict
 from functools import cache, partial
 from importlib import metadata
 from importlib.metadata import EntryPoint
+from socket import socket
 from zlib import crc32
 
 from setproctitle import setproctitle
@@ -152,6 +153,23 @@ class Bootstrap:
                 )
 
         return child.run(declare)
+
+    def broker(
+        self, listeners: Sequence[socket], settings: Settings, row: Row, channel: Channel
+    ) -> int:
+        setproctitle(f"gworker: broker [{settings.name}]")
+        stack_dump.install_early(self._outputs.log)
+        setup.set_process_name("broker")
+        from gworker.process.broker_process import BrokerProcess
+
+        try:
+            BrokerProcess(listeners, settings, row, channel).run()
+        except ConfigError as error:
+            channel.send({"event": "failed", "reason": str(error), "traceback": ""})
+            return 1
+        finally:
+            setup.flush()
+        return 0
 
     def hooks(
         self,

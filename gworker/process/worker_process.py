@@ -271,6 +271,8 @@ class WorkerProcess:
                 answer = {"event": "connections", "request": message["request"]}
                 done = partial(self._channel.send, answer)
                 gevent.spawn(list_connections, self.service, message["limit"], done)
+            case "died" if (messaging := getattr(self, "messaging", None)) is not None:
+                messaging.process_died(message["pid"])
             case "reopen":
                 if self.service.access is not None:
                     self.service.access.flush()

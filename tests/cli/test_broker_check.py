@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from gworker.broker import redis
 from gworker.broker.url import BrokerUrl, parse
 from gworker.cli import broker_check, machine_check
 from gworker.config.settings import Layer, Settings, resolve
-from gworker.errors import ConfigError
+from gworker.errors import BrokerError, ConfigError
 
 
 def settings(url: str = "local", **values: Any) -> Settings:
@@ -20,7 +19,7 @@ def settings(url: str = "local", **values: Any) -> Settings:
 
 def test_the_local_broker_needs_nothing() -> None:
     broker_check.check(settings())
-    assert broker_check.examine(settings()) == []
+    assert broker_check.examine(settings()) == "local"
 
 
 def test_a_redis_needs_a_cluster_name() -> None:
@@ -39,32 +38,34 @@ def test_a_redis_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BrokerUrl, str]]:
-    """The Redis that is examined, which is faulty."""
-    calls: list[tuple[BrokerUrl, str]] = []
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[str | Exception]:
+    """What examining a Redis comes to."""
+    found: list[str | Exception] = []
 
-    def examine(url: BrokerUrl, cluster: str) -> list[str]:
-        calls.append((url, cluster))
-        return ["version 6.2 is older than 7.0", "it has 64 partitions"]
+    def examine(url: BrokerUrl, cluster: str) -> str:
+        assert (url.password, cluster) == ("secret", "shop")
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
 
-    monkeypatch.setitem(sys.modules, "gworker.broker.redis", SimpleNamespace(examine=examine))
-    return calls
+    monkeypatch.setattr(redis, "examine", examine)
+    return found
 
 
-def test_a_redis_is_asked(asked: list[tuple[BrokerUrl, str]]) -> None:
+def test_a_redis_is_asked(answers: list[str | Exception]) -> None:
     given = settings("redis://:secret@h", cluster_name="shop")
-    faults = [
-        "broker redis://***@h: version 6.2 is older than 7.0",
-        "broker redis://***@h: it has 64 partitions",
-    ]
-    assert broker_check.examine(given) == faults
-    assert asked == [(given.broker, "shop")]
-    assert [each.text for each in machine_check.broker(given)] == faults
-    assert {each.state for each in machine_check.broker(given)} == {machine_check.MEND}
+    answers.append("Redis 7.2.4, 1 master")
+    assert machine_check.broker(given) == (
+        "broker", machine_check.OK, "redis://***@h: Redis 7.2.4, 1 master",
+    )  # fmt: skip
+    answers[0] = BrokerError("redis://***@h: Redis 6.2 is older than 7.0")
+    assert machine_check.broker(given) == ("broker", machine_check.MEND, str(answers[0]))
+    with pytest.raises(BrokerError):
+        broker_check.examine(given)
 
 
 def test_the_machine_check_names_what_is_missing() -> None:
-    (found,) = machine_check.broker(settings("redis://:secret@h"))
+    found = machine_check.broker(settings("redis://:secret@h"))
     assert found.state == machine_check.MEND
     assert "a --cluster-name is missing" in found.text
-    assert list(machine_check.broker(settings())) == [("broker", "ok", "local")]
+    assert machine_check.broker(settings()) == ("broker", "ok", "local")

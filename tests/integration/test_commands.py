@@ -63,7 +63,7 @@ def test_status_json_is_exactly_what_is_documented(shared: Instance) -> None:
     status = json.loads(done.stdout)
     assert set(status) == {
         "name", "version", "core", "state", "generation", "arbiter", "workers", "totals", "exits",
-        "last_reload",
+        "last_reload", "broker",
     }  # fmt: skip
     assert (status["name"], status["state"], status["generation"]) == ("shop", "running", 1)
     assert set(status["arbiter"]) == {"pid", "uptime", "rss", "cpu_percent"}

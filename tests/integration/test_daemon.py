@@ -239,7 +239,11 @@ def test_a_start_after_kill_9_of_the_arbiter(make: MakeInstance) -> None:
     assert daemon(one).returncode == 0
     os.kill(one.pid, signal.SIGKILL)
     wait_for(lambda: not one.processes(), "the workers have left too")
-    assert sorted(path.name for path in one.runtime.iterdir()) == ["app.pid", "app.sock"]
+    assert sorted(path.name for path in one.runtime.iterdir()) == [
+        "app.broker",
+        "app.pid",
+        "app.sock",
+    ]
     assert daemon(one).returncode == 0
     assert one.ask("tcp", b"abc") == b"abc"
     assert one.run("stop", "--quick").returncode == 0

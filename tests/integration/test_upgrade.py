@@ -142,7 +142,7 @@ def talk(path: str, data: bytes) -> bytes:
             "import signal, no_such_module\n",
             "No module named 'no_such_module'",
         ),
-        ("master/upgrade_state.py", "FORMAT = 3", "FORMAT = 4", "that needs a restart"),
+        ("master/upgrade_state.py", "FORMAT = 4", "FORMAT = 5", "that needs a restart"),
         (
             "ipc/declaration.py",
             "    backlog: int\n",

@@ -19,9 +19,11 @@ from gworker.config import settings
 from gworker.config.settings import Layer, resolve
 from gworker.errors import ConfigError
 from gworker.master import runtime_files
+from gworker.master.broker_socket import BrokerSocket
 from gworker.master.control_server import ControlServer
 from gworker.master.runtime_files import CHECK_SECONDS, RuntimeCheck, RuntimeFiles, slug
 from gworker.system.pid_file import holder
+from gworker.system.unix_socket import UnixFile
 
 
 @pytest.fixture
@@ -300,6 +302,12 @@ def test_locks_pass_through_an_exec(directory: str, tmp_path: Path) -> None:
 
 # ---- the look at them once a minute
 
+WHAT = {
+    "app.pid": "pid file",
+    "app.sock": "control socket",
+    "app.broker": "socket of the broker",
+}
+
 
 class Held:
     """An instance's files in the first of two directories, and the look at them."""
@@ -313,7 +321,9 @@ class Held:
         self.selector = selectors.DefaultSelector()
         self.control = ControlServer(self.files.socket_path, self.selector, lambda call: None)
         self.control.open()
-        self.check = RuntimeCheck(self.files, self.control)
+        self.broker = BrokerSocket(UnixFile(mode=0o600))
+        self.broker.open(str(self.first / "app.broker"))
+        self.check = RuntimeCheck(self.files, self.control, self.broker)
         self.now = self.check.next_deadline()
 
     def minute(self) -> None:
@@ -332,6 +342,7 @@ class Held:
 
     def end(self) -> None:
         self.control.close()
+        self.broker.close()
         self.files.release()
         self.selector.close()
 
@@ -355,15 +366,14 @@ def test_it_looks_once_a_minute(held: Held) -> None:
     assert held.is_reachable(held.first)
 
 
-@pytest.mark.parametrize("gone", ["app.pid", "app.sock"])
+@pytest.mark.parametrize("gone", ["app.pid", "app.sock", "app.broker"])
 def test_one_file_that_is_gone(held: Held, caplog: pytest.LogCaptureFixture, gone: str) -> None:
     (held.first / gone).unlink()
     held.minute()
     assert held.is_reachable(held.first)
     held.minute()
     assert [record.getMessage() for record in caplog.records] == [
-        f"the {'pid file' if gone == 'app.pid' else 'control socket'} was gone;"
-        f" there is a new one at {held.first / gone}"
+        f"the {WHAT[gone]} was gone; there is a new one at {held.first / gone}"
     ]
 
 
@@ -391,7 +401,7 @@ def test_a_directory_that_cannot_be_made_again(
     held.first.write_text("")
     held.minute()
     assert held.is_reachable(held.second)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
     held.first.unlink()
     held.minute()
     assert held.is_reachable(held.second), "where they are, they stay"

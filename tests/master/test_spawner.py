@@ -28,10 +28,15 @@ class Codes:
     def worker(self, assignment: Any, settings: Any, row: Any, channel: Any) -> int:
         is_open = [Path(f"/proc/self/fd/{fd}").exists() for fd in assignment.listeners]
         sockets = [each for each in os.listdir("/proc/self/fd") if is_listener(each)]
-        return 10 + len(sockets) if all(is_open) else 1
+        reaches = os.path.exists(assignment.broker)
+        return (60 if reaches else 10) + len(sockets) if all(is_open) else 1
 
     def probe(self, settings: Any, channel: Any) -> int:
         return 20 + sum(map(is_listener, os.listdir("/proc/self/fd")))
+
+    def broker(self, listeners: Any, settings: Any, row: Any, channel: Any) -> int:
+        found = sum(map(is_listener, os.listdir("/proc/self/fd")))
+        return 50 + found if len(listeners) == 1 else 1
 
     def hooks(
         self, settings: Any, channel: Any, worker: str, calls: Any, user: Any, group: Any
@@ -91,6 +96,20 @@ def test_a_worker_process_keeps_its_own_listener_alone(scene: Scene) -> None:
     assert (process.role, process.label, process.generation) == (Role.WORKER, "a#1", 3)
     assert (process.count, process.key) == (2, scene.plan.key(("a", 1)))
     assert process.deadline == process.started + SETTINGS.boot_timeout
+
+
+def test_the_broker_keeps_its_own_alone_and_worker_processes_are_told_where_it_is(
+    scene: Scene, tmp_path: Path
+) -> None:
+    scene.listeners.broker.open(str(tmp_path / "app.broker"))
+    (listener,) = scene.listeners.broker.listeners
+    inodes.add(os.readlink(f"/proc/self/fd/{listener.fileno()}"))
+    process = scene.spawner.broker(SETTINGS)
+    assert scene.code(process) == 51
+    assert (process.role, process.label) == (Role.BROKER, "broker")
+    worker = scene.spawner.worker(("a", 1), scene.plan, 3, SETTINGS)
+    assert scene.code(worker) == 61
+    scene.listeners.broker.close()
 
 
 def test_a_probe_keeps_none(scene: Scene) -> None:

@@ -69,7 +69,7 @@ def test_exactly_the_fields_of_the_contract(world: World) -> None:
     found = status(world)
     assert set(found) == {
         "name", "version", "core", "state", "generation", "arbiter", "workers", "totals", "exits",
-        "last_reload",
+        "last_reload", "broker",
     }  # fmt: skip
     assert set(found["arbiter"]) == {"pid", "uptime", "rss", "cpu_percent"}
     assert set(found["last_reload"]) == {"ok", "error", "seconds", "handed_over", "closed"}
