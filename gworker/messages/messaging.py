@@ -119,6 +119,14 @@ class Messaging(Calls):
         self._has_ended = True
         self.broker.let_go()
 
+    def process_died(self, pid: int) -> None:
+        """Another process of this instance has ended. A broker that does not see that by itself
+        is told."""
+        tell = getattr(self.broker, "process_died", None)
+        if tell is not None:
+            with contextlib.suppress(BrokerDown):  # then the end of its lease tells
+                tell(pid)
+
     def _declare(self) -> None:
         generation = b"%d" % self._host.generation
         for one in self.declarations:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
@@ -33,7 +36,19 @@ def make_broker(settings: Settings, local_path: str) -> Broker:
         return LocalBroker(local_path, get_hub().loop.run_callback)
     from gworker.broker.redis import RedisBroker
 
-    return RedisBroker(settings.broker, settings.cluster_name or "")
+    return RedisBroker(settings.broker, settings.cluster_name or "", _instance())
+
+
+def _instance() -> str:
+    # The same in all processes of this instance: what its arbiter is, on which machine.
+    import psutil
+
+    arbiter = os.getppid()
+    try:
+        begun = psutil.Process(arbiter).create_time()
+    except psutil.NoSuchProcess:  # this process is about to end, too
+        begun = 0.0
+    return sha1(f"{platform.node()} {arbiter} {begun}".encode()).hexdigest()[:10]
 
 
 def make_messaging(

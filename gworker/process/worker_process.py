@@ -27,7 +27,6 @@ from gworker.app.callbacks import MESSAGE_CALLBACKS
 from gworker.app.limits import effective_limits, trusted_proxies
 from gworker.app.worker import Worker
 from gworker.client.connection import close_all
-from gworker.config.file_names import broker_path
 from gworker.config.settings import Settings
 from gworker.connection import http_settings
 from gworker.connection.connection import Connection
@@ -107,16 +106,11 @@ class WorkerProcess:
         self.until = 0.0  # when it has to have left, once it retires, in monotonic seconds
         self.service.make_messaging = partial(
             brokers.make_messaging,
-            partial(brokers.make_broker, settings, self._broker_path()),
+            partial(brokers.make_broker, settings, assignment.broker),
             assignment.generation,
         )
         self._is_first = assignment.generation == 1
         fork_guard.on_fork(self._release_all)
-
-    def _broker_path(self) -> str:
-        # Of this instance's own broker.
-        directory = self._settings.runtime_dirs[0]
-        return broker_path(directory, self._settings.name)
 
     @property
     def connections(self) -> dict[int, Connection]:
@@ -271,8 +265,8 @@ class WorkerProcess:
                 answer = {"event": "connections", "request": message["request"]}
                 done = partial(self._channel.send, answer)
                 gevent.spawn(list_connections, self.service, message["limit"], done)
-            case "died" if (messaging := getattr(self, "messaging", None)) is not None:
-                messaging.process_died(message["pid"])
+            case "died" if self._settings.broker.is_redis:  # others see it by themselves
+                gevent.spawn(self.service.messaging.process_died, message["pid"])
             case "reopen":
                 if self.service.access is not None:
                     self.service.access.flush()

@@ -29,10 +29,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 class Peer:
     """A client that tells its process what to call."""
 
-    def __init__(self, app: Served) -> None:
-        self.socket: ClientConnection = connect(
-            f"ws://127.0.0.1:{app.port('chat')}/", open_timeout=DEADLINE
-        )
+    def __init__(self, app: Served, ends: ExitStack) -> None:
+        url = f"ws://127.0.0.1:{app.port('chat')}/"
+        self.socket: ClientConnection = ends.enter_context(connect(url, open_timeout=DEADLINE))
         self.got: list[Any] = []
 
     def call(self, name: str, *arguments: Any, **keywords: Any) -> Any:
@@ -57,8 +56,7 @@ def peers(app: Served) -> Iterator[list[Peer]]:
     found: dict[int, Peer] = {}
     with ExitStack() as ends:
         while len(found) < 4:
-            one = Peer(app)
-            ends.callback(one.socket.close)
+            one = Peer(app, ends)
             found.setdefault(one.call("pid"), one)
         yield [found[pid] for pid in sorted(found)]
 
