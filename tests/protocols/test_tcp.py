@@ -39,6 +39,6 @@ def test_encode(message):
 @pytest.mark.parametrize("message", [None, 1, ("a",)])
 def test_wrong_type_is_named(message):
     with pytest.raises(
-        TypeError, match=rf"tcp protocol sends bytes.*str, not {type(message).__name__}"
+        TypeError, match=rf"tcp protocol sends bytes.*str, dict or list, not {type(message).__name__}"
     ):
         TcpProtocol(10).encode(message)
