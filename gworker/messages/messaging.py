@@ -105,7 +105,7 @@ class Messaging(Calls):
                     raise
                 self._is_dirty = True
             everyone = [self.channels.obtain(EVERYONE, text) for text in ("", self._host.worker)]
-            self._hear(everyone)
+            self.hear(everyone)
             self.is_ready = True
 
     def end(self) -> None:
@@ -144,7 +144,7 @@ class Messaging(Calls):
         if membership is not None and membership.inbox:
             inbox = membership.inbox
         elif self.channels.get(INBOX + inbox.encode()) is None:
-            self._hear([self.channels.obtain(INBOX, inbox)])
+            self.hear([self.channels.obtain(INBOX, inbox)])
         return f"{inbox}.{frame.base36(connection.id)}"
 
     def is_gone(self, client_id: str) -> bool:
@@ -170,9 +170,9 @@ class Messaging(Calls):
         is_told = channel in membership.channels and membership.info(channel) == info
         membership.channels[channel] = channel.members[connection] = None
         membership.set_info(channel, info)
-        self._hear([channel])
+        self.hear([channel])
         if channel.declaration.presence and not is_told and connection in channel.members:
-            self._enter(channel, connection, membership)
+            self.enter(channel, connection, membership)
         return Joined(position=self._position(channel))
 
     def _position(self, channel: Channel) -> str:
@@ -204,10 +204,10 @@ class Messaging(Calls):
             membership.user = channel
             membership.is_single = single
             channel.members[connection] = None
-            self._hear([channel])
+            self.hear([channel])
             for each in (channel, *membership.channels):
                 if each is channel or (each.declaration.presence and membership.user is channel):
-                    self._enter(each, connection, membership)
+                    self.enter(each, connection, membership)
         if single and membership.user is channel:
             membership.is_single = True
             self._send_single(channel, connection)
@@ -228,7 +228,7 @@ class Messaging(Calls):
         self._unbind(connection, membership)
         for channel in list(membership.channels):
             if channel.declaration.presence:
-                self._enter(channel, connection, membership)
+                self.enter(channel, connection, membership)
 
     def _unbind(self, connection: Any, membership: Membership) -> None:
         channel, membership.user = membership.user, None
@@ -262,7 +262,7 @@ class Messaging(Calls):
 
     # ---- what the broker is told
 
-    def _hear(self, channels: Sequence[Channel]) -> None:
+    def hear(self, channels: Sequence[Channel]) -> None:
         # Subscribe, unless that was done. While the broker is down, it is done later.
         names = [each.name for each in channels if not each.is_heard]
         if not names:
@@ -272,7 +272,7 @@ class Messaging(Calls):
         for each in channels:
             each.is_heard = True
 
-    def _enter(
+    def enter(
         self, channel: Channel, connection: Any, membership: Membership, wait: bool = True
     ) -> None:
         # The members of a group, and of a user, with the broker.
@@ -298,9 +298,9 @@ class Messaging(Calls):
                 self._untold.append((channel.name, member))
             else:
                 self.broker.post("exit", channel.name, self.broker.process, member)
-        self._left(channel)
+        self.left(channel)
 
-    def _left(self, channel: Channel) -> None:
+    def left(self, channel: Channel) -> None:
         self.channels.left(channel)
         self._sweep_later()
 
@@ -329,14 +329,14 @@ class Messaging(Calls):
             channel.functions = Functions(text, self._host.spawn, self._host.report)
         if function not in channel.functions.all:
             channel.functions.all.append(function)
-        self._hear([channel])
+        self.hear([channel])
 
     def unsubscribe(self, group: str) -> None:
         channel = self.channels.get(GROUP + frame.name(group, "a group").encode())
         if channel is not None and channel.functions is not None:
             channel.functions.clear()
             channel.functions = None
-            self._left(channel)
+            self.left(channel)
 
     # ---- what arrives: in the broker's reader
 
@@ -456,7 +456,7 @@ class Messaging(Calls):
     def on_state(self, state: State) -> None:
         before, self.state = self.state, state
         if before != state:
-            self._tell("on_broker_state", state)
+            self.tell("on_broker_state", state)
         if state != "down" and self._is_dirty:
             self._announce_soon()
 
@@ -464,13 +464,13 @@ class Messaging(Calls):
         groups = [each.text for each in self.channels.of_groups(channels)]
         self.gaps += len(groups)
         if groups:
-            self._tell("on_gap", groups, since, until)
+            self.tell("on_gap", groups, since, until)
 
     def on_fenced(self) -> None:
         self._untold.clear()  # what it knew of this process is gone
         self._announce_soon()
 
-    def _tell(self, name: str, *arguments: object) -> None:
+    def tell(self, name: str, *arguments: object) -> None:
         callback = self._host.callbacks.get(name)
         if callback is not None:
             self._host.spawn(callback, *arguments)
@@ -508,6 +508,6 @@ class Messaging(Calls):
                 if membership is None or connection not in channel.members:
                     continue
                 told += 1
-                self._enter(channel, connection, membership, wait=told % BATCH == 0)
+                self.enter(channel, connection, membership, wait=told % BATCH == 0)
                 if channel.kind == USER and membership.is_single:
                     self._send_single(channel, connection)
