@@ -45,12 +45,15 @@ class Broker(Protocol):
     """One process's way to a broker. Its methods may be called in any greenlet or thread.
 
     process: the name of this process with the broker; another one after its lease was lost.
+    latency: seconds that the last call took.
     """
 
     @property
     def process(self) -> bytes: ...
     @property
     def state(self) -> State: ...
+    @property
+    def latency(self) -> float: ...
 
     def start(self, listener: Listener, wait: float) -> None:
         """Connect. Raises BrokerDown if that takes longer than `wait` seconds, and BrokerError if

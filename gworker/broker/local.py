@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -31,6 +32,7 @@ class LocalBroker:
     ) -> None:
         self.process = _new_name()
         self.state: State = "down"
+        self.latency = 0.0
         self._path = path
         self._link = Link(title, self._connect, self._greet, self, schedule)
 
@@ -39,7 +41,10 @@ class LocalBroker:
         self._link.start(wait)
 
     def call(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
-        return self._link.submit(operation.upper(), channel, *arguments).wait()
+        began = time.monotonic()
+        reply = self._link.submit(operation.upper(), channel, *arguments).wait()
+        self.latency = time.monotonic() - began
+        return reply
 
     def post(self, operation: str, channel: bytes, *arguments: bytes) -> None:
         with contextlib.suppress(BrokerDown):  # what it knew of this process is announced anew

@@ -64,6 +64,7 @@ class MemoryBroker:
     def __init__(self, server: MemoryServer | None = None) -> None:
         self.process = _new_name()
         self.state: State = "down"
+        self.latency = 0.0
         self._server = server or MemoryServer()
         self._listener: Listener | None = None
         self._wanted: dict[bytes, None] = {}

@@ -112,6 +112,20 @@ STATUS: Final = (
     Column("loop_lag_ms", "LAG/MS", spare=2),
 )
 
+MESSAGES: Final = (
+    Column("worker", "WORKER", text),
+    Column("id", "ID"),
+    Column("pid", "PID"),
+    Column("state", "BROKER", text),
+    Column("latency_ms", "LATENCY/MS", spare=2),
+    Column("groups", "GROUPS"),
+    Column("subscriptions", "SUBS", spare=3),
+    Column("published", "PUBLISHED"),
+    Column("delivered", "DELIVERED"),
+    Column("dropped", "DROPPED"),
+    Column("gaps", "GAPS", spare=1),
+)
+
 # Equal ends are one row: the pid and the time are the last one's.
 EXITS: Final = (
     Column("worker", "WORKER", text),
@@ -198,9 +212,14 @@ def status_tables(status: Row, log: str) -> list[Table]:
         f"arbiter pid {arbiter['pid']}  up {duration(arbiter.get('uptime'))}"
         f"  rss {size(arbiter.get('rss'))}  cpu {number(arbiter.get('cpu_percent'))}%",
         f"log {text(log)}",
-        *([_broker(broker)] if (broker := status.get("broker")) else []),
     ]
+    if (broker := status.get("broker")) and broker.get("state") != "idle":
+        above.append(_broker(broker))
     tables = [table(STATUS, status["workers"], above, status.get("totals"))]
+    if used := [row for row in status["workers"] if row.get("messages")]:
+        rows = [{**row, **row["messages"]} for row in used]
+        totals = (status.get("totals") or {}).get("messages")
+        tables.append(table(MESSAGES, rows, ["messages between processes"], totals))
     if waits := [row for row in status["workers"] if row.get("reason")]:
         tables.append(table(WAITS, waits, ["failed, and waiting for the next try"]))
     if exits := status.get("exits"):

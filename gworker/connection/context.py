@@ -146,6 +146,11 @@ class ServerContext(ServerState):
             found.start(wait, must_be_up)
         return found
 
+    @property
+    def used_messaging(self) -> Messaging | None:
+        """None: nothing has used them yet."""
+        return self._messaging
+
     def end_messaging(self) -> None:
         if self._messaging is not None:
             self._messaging.end()

@@ -49,6 +49,15 @@ class Column(IntEnum):
     LISTENER = 12
     # 13 and 14 had another meaning in 0.1.
     SEND_QUEUE = 15  # bytes that wait for its peers, here and in the kernel, at the last look
+    # Of messages between processes, as they were at the last beat.
+    BROKER = 16  # its state, from 1 on in `BROKER_STATES`; 0: this process uses no messages
+    BROKER_LATENCY_US = 17  # how long the last call took
+    GROUPS = 18  # that it hears of now
+    SUBSCRIPTIONS = 19  # of all kinds: groups, users, inboxes, broadcasts
+    PUBLISHED = 20  # to groups
+    DELIVERED = 21  # to connections of its own
+    DROPPED = 22  # connections, and functions, that did not take one
+    GAPS = 23  # groups that may have missed something, each time
 
 
 # The columns that only grow, and that outlive their process in a slot's totals.
@@ -59,7 +68,13 @@ COUNTERS = (
     Column.BYTES_WRITTEN,
     Column.SEND_FAILURES,
     Column.EXCEPTIONS,
+    Column.PUBLISHED,
+    Column.DELIVERED,
+    Column.DROPPED,
+    Column.GAPS,
 )
+
+BROKER_STATES = ("down", "degraded", "up")
 
 
 Row = memoryview  # a row is a `memoryview` of format "Q": `row[Column.REQUESTS] += 1`

@@ -9,7 +9,7 @@ from typing import Any
 from gworker.config.settings import Settings
 from gworker.core import IMPLEMENTATION
 from gworker.ipc.heartbeat import lag
-from gworker.ipc.scoreboard import COUNTERS, Column
+from gworker.ipc.scoreboard import BROKER_STATES, COUNTERS, Column, Row
 from gworker.master.health import is_busy
 from gworker.master.instance_view import InstanceView
 from gworker.master.process_stats import Sampler
@@ -30,6 +30,10 @@ SUMS = (
     "exceptions",
     "timers",
 )
+
+
+# Those of the figures of messages that are summed up.
+MESSAGES = ("groups", "subscriptions", "published", "delivered", "dropped", "gaps")
 
 
 def report(view: InstanceView, sampler: Sampler) -> dict[str, Any]:
@@ -139,6 +143,18 @@ def _row(view: InstanceView, sampler: Sampler, process: Process) -> dict[str, An
         "exceptions": row[Column.EXCEPTIONS],
         "timers": row[Column.TIMERS],
         "loop_lag_ms": round(lag(row, now) * 1000, 1) if row[Column.BEAT] else 0.0,
+        "messages": _messages(row),
+    }
+
+
+def _messages(row: Row) -> dict[str, Any] | None:
+    # None: the process uses none.
+    if not row[Column.BROKER]:
+        return None
+    return {
+        "state": BROKER_STATES[row[Column.BROKER] - 1],
+        "latency_ms": round(row[Column.BROKER_LATENCY_US] / 1000, 2),
+        **{name: row[Column[name.upper()]] for name in MESSAGES},
     }
 
 
@@ -161,6 +177,7 @@ def _empty_row(view: InstanceView, slot: Slot) -> dict[str, Any]:
         "state": "backoff",
         "generation": view.fleet.generation,
         **row,
+        "messages": None,
         "reason": slot.reason or None,
         "retry_in": round(max(0.0, slot.retry_at - view.now), 1),
     }
@@ -170,9 +187,22 @@ def _totals(view: InstanceView, rows: list[dict[str, Any]]) -> dict[str, Any]:
     # Sums over the rows; counters include those of processes that are dead, so they never go back.
     totals = {name: round(sum(row[name] for row in rows), 1) for name in SUMS}
     totals["processes"] = sum(row["pid"] is not None for row in rows)
+    messages = _messages_of_all([row["messages"] for row in rows if row["messages"]])
     for index, column in enumerate(COUNTERS):
         name = column.name.lower()
-        if name in totals:
-            dead = (view.fleet.gone, *(slot.totals for slot in view.fleet.slots.values()))
-            totals[name] += sum(counters[index] for counters in dead)
-    return totals
+        dead = (view.fleet.gone, *(slot.totals for slot in view.fleet.slots.values()))
+        for sums in (totals, messages or {}):
+            if name in sums:
+                sums[name] += sum(counters[index] for counters in dead)
+    return {**totals, "messages": messages}
+
+
+def _messages_of_all(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    # The worst state, the longest latency, and sums.
+    if not rows:
+        return None
+    return {
+        "state": min((row["state"] for row in rows), key=BROKER_STATES.index),
+        "latency_ms": max(row["latency_ms"] for row in rows),
+        **{name: sum(row[name] for row in rows) for name in MESSAGES},
+    }

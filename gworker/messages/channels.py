@@ -63,6 +63,7 @@ class Channels:
 
     def __init__(self) -> None:
         self._all: dict[bytes, Channel] = {}
+        self.groups = 0  # so many of them
         self._idle: dict[Channel, float] = {}  # since when, in monotonic seconds
 
     def __iter__(self) -> Iterator[Channel]:
@@ -80,6 +81,7 @@ class Channels:
         channel = self._all.get(name)
         if channel is None:
             channel = self._all[name] = Channel(kind, text, declaration)
+            self.groups += kind == GROUP
         return channel
 
     @property
@@ -100,6 +102,7 @@ class Channels:
             del self._idle[channel]
             if not channel.is_needed and self._all.get(channel.name) is channel:
                 del self._all[channel.name]
+                self.groups -= channel.kind == GROUP
                 names.append(channel.name)
         return names
 

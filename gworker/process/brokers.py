@@ -14,6 +14,7 @@ from greenlet import greenlet
 
 from gworker.config.settings import Settings
 from gworker.connection.context import ServerContext
+from gworker.ipc.scoreboard import BROKER_STATES, Column, Row
 from gworker.system import fork_guard
 
 if TYPE_CHECKING:
@@ -73,6 +74,19 @@ def host_of(service: ServerContext, generation: int) -> Host:
         callbacks=service.worker.process_callbacks,
         generation=generation,
     )
+
+
+def write_figures(messaging: Messaging, row: Row) -> None:
+    """What the scoreboard shows of the messages of this process."""
+    broker = messaging.broker
+    row[Column.BROKER] = 1 + BROKER_STATES.index(messaging.state)
+    row[Column.BROKER_LATENCY_US] = int(broker.latency * 1e6)
+    row[Column.GROUPS] = messaging.channels.groups
+    row[Column.SUBSCRIPTIONS] = len(messaging.channels)
+    row[Column.PUBLISHED] = messaging.published
+    row[Column.DELIVERED] = messaging.delivery.delivered
+    row[Column.DROPPED] = messaging.delivery.dropped
+    row[Column.GAPS] = messaging.gaps
 
 
 def _spawn(service: ServerContext, function: Callable[..., object], *arguments: object) -> None:

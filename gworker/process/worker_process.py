@@ -98,7 +98,7 @@ class WorkerProcess:
         self._board = assignment.scoreboard
         self._inherited = listeners
         self._ended = Event()
-        self._beat = Beat(self._loop, row, setup.tick)
+        self._beat = Beat(self._loop, row, self._on_beat)
         self._shutdown: GracefulShutdown | None = None
         self._has_arbiter = True
         self._watchers: list[Watcher] = []
@@ -111,6 +111,12 @@ class WorkerProcess:
         )
         self._is_first = assignment.generation == 1
         fork_guard.on_fork(self._release_all)
+
+    def _on_beat(self) -> None:
+        setup.tick()
+        messaging = self.service.used_messaging
+        if messaging is not None:
+            brokers.write_figures(messaging, self.service.row)
 
     @property
     def connections(self) -> dict[int, Connection]:
@@ -154,7 +160,8 @@ class WorkerProcess:
         # this one has to hear of it.
         is_used = "gworker.messages" in sys.modules or self._settings.broker.is_redis
         if is_used or any(name in self.worker.process_callbacks for name in MESSAGE_CALLBACKS):
-            self.service.start_messaging(START_SECONDS, must_be_up=self._is_first)
+            messaging = self.service.start_messaging(START_SECONDS, must_be_up=self._is_first)
+            brokers.write_figures(messaging, self.service.row)
 
     def _release_all(self) -> None:
         # In a process that user code has forked: all of this is the parent's.

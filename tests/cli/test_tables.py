@@ -152,6 +152,27 @@ def test_who_waits_for_the_next_try_is_listed_with_the_reason() -> None:
     assert lines[position + 3] == ""
 
 
+def test_messages_are_shown_where_they_are_used() -> None:
+    broker = {"url": "local", "pid": None, "state": "idle"}
+    unused = rendered(tables.status_tables(answer(broker=broker), LOG))
+    assert not any("broker" in line or "messages" in line for line in unused)
+    figures = {"state": "up", "latency_ms": 0.3, "groups": 2, "subscriptions": 5}
+    figures |= {"published": 7, "delivered": 30, "dropped": 1, "gaps": 0}
+    rows = [worker(messages=figures), worker(id=1, messages=None)]
+    broker = {"url": "redis://***@h/0", "pid": None, "state": None}
+    lines = rendered(
+        tables.status_tables(answer(workers=rows, broker=broker, totals={"messages": figures}), LOG)
+    )
+    assert "broker redis://***@h/0" in lines
+    start = lines.index("messages between processes")
+    heading, row, total = (line.split() for line in lines[start + 1 : start + 4])
+    assert heading[3:] == [
+        "BROKER", "LATENCY/MS", "GROUPS", "SUBS", "PUBLISHED", "DELIVERED", "DROPPED", "GAPS",
+    ]  # fmt: skip
+    assert row[3:] == total[3:] == ["up", "0.3", "2", "5", "7", "30", "1", "0"]
+    assert lines[start + 4 : start + 5] in ([], [""])
+
+
 def test_exits_and_the_last_reload_follow() -> None:
     exits = [
         {

@@ -34,6 +34,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "exceptions": (int,),
     "timers": (int,),
     "loop_lag_ms": (int, float),
+    "messages": (dict, type(None)),
 }
 
 WAITING = {"reason": (str,), "retry_in": (int, float)}
@@ -143,6 +144,34 @@ def totals(world: World) -> dict[str, int]:
         for column in COUNTERS
         if column.name.lower() in found
     }
+
+
+def test_what_processes_have_to_do_with_messages(world: World) -> None:
+    world.start(declaration("a", count=2), declaration("b"))
+    assert [row["messages"] for row in rows(world)] == [None] * 3
+    assert status(world)["totals"]["messages"] is None
+    first, second, _ = world.living()
+    for process, state, latency in ((first, 3, 1500), (second, 2, 200)):
+        process.row[Column.BROKER] = state
+        process.row[Column.BROKER_LATENCY_US] = latency
+        for number, column in enumerate(
+            (Column.GROUPS, Column.SUBSCRIPTIONS, Column.PUBLISHED, Column.DELIVERED)
+        ):
+            process.row[column] = 10 + number
+    figures = {"groups": 10, "subscriptions": 11, "published": 12, "delivered": 13}
+    none = {"dropped": 0, "gaps": 0}
+    assert [row["messages"] for row in rows(world)] == [
+        {"state": "up", "latency_ms": 1.5, **figures, **none},
+        {"state": "degraded", "latency_ms": 0.2, **figures, **none},
+        None,
+    ]
+    doubled = {name: 2 * value for name, value in figures.items()}
+    all_of_them = {"state": "degraded", "latency_ms": 1.5, **doubled, **none}
+    assert status(world)["totals"]["messages"] == all_of_them
+    world.die(first, 9)
+    left = {**figures, "published": 24, "delivered": 26}
+    found = status(world)["totals"]["messages"]
+    assert found == {"state": "degraded", "latency_ms": 0.2, **left, **none}
 
 
 def test_totals_never_go_back(world: World) -> None:
