@@ -259,7 +259,8 @@ class RedisBroker:
 
     def let_go(self) -> None:
         self._is_closed = True
-        for node in self._all_nodes():
+        # Without the lock: a thread of the parent may have held it.
+        for node in list(self._nodes.values()):
             node.commands.let_go()
             if node.messages is not None:
                 node.messages.let_go()

@@ -13,12 +13,15 @@ from typing import Any
 
 import places
 import pytest
+import servers
 from broker_faults import BrokerProcess
 from broker_process import Process
 from instance import effective_user
 
 from gworker import BrokerDown, BrokerError, Publisher
 from gworker.broker.local import LocalBroker
+from gworker.broker.redis import RedisBroker
+from gworker.broker.url import parse
 from gworker.config.file_names import broker_path
 from gworker.messages import frame
 from gworker.messages.calls import Member, Published
@@ -41,9 +44,6 @@ def server(tmp_path: Path) -> Iterator[BrokerProcess]:
 class Worker(Process):
     """A process of the instance."""
 
-    def __init__(self, server: BrokerProcess) -> None:
-        super().__init__(LocalBroker(server.path))
-
     def declare(self, pattern: str, generation: int = 1, **what: Any) -> None:
         text = checked(pattern, **what).text.encode()
         assert self.call("declare", b"", pattern.encode(), text, generation) == b""
@@ -55,7 +55,7 @@ class Worker(Process):
 
 @pytest.fixture
 def worker(server: BrokerProcess) -> Iterator[Worker]:
-    made = Worker(server)
+    made = Worker(LocalBroker(server.path))
     yield made
     made.broker.close()
 
@@ -159,17 +159,37 @@ def test_threads_share_one(worker: Worker, publisher: Publisher) -> None:
     assert [each for each in heard if each[0] == "c"] == [f"c {number}" for number in range(100)]
 
 
-def test_children_connect_anew(worker: Worker, server: BrokerProcess, tmp_path: Path) -> None:
+def publish_in_children(worker: Worker, *where: str) -> None:
     worker.subscribe(b"g:room")
     program = places.TESTS / "programs" / "publishes_in_children.py"
     done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path), NAME, "20"],
+        [sys.executable, str(program), *where, "20"],
         capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("20\n", "")
     heard = worker.heard_on(b"g:room", 42)
     assert {heard[0], heard[-1]} == {"parent", "parent again"}
     assert len(set(heard)) == 42
+
+
+def test_children_connect_anew(worker: Worker, tmp_path: Path) -> None:
+    publish_in_children(worker, "local", NAME, str(tmp_path))
+
+
+def test_over_redis(tmp_path: Path) -> None:
+    with servers.start_redis(tmp_path) as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        worker = Worker(RedisBroker(parse(url), "shop"))
+        try:
+            publish_in_children(worker, url, "shop", str(tmp_path))
+            worker.declare("kept", mode="recoverable")
+            with Publisher(url, cluster="shop") as publisher:
+                assert publisher.publish("kept", "x").position
+                assert [message for _, message in publisher.history("kept")] == ["x"]
+            with Publisher(url, cluster="other") as publisher:
+                assert publisher.publish("room", "x") == Published("", 0)
+        finally:
+            worker.broker.close()
 
 
 def test_a_broker_that_is_started_anew_is_found_again(

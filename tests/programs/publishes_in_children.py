@@ -1,5 +1,6 @@
 """Publishes from this process and from children that it forks, while threads of it publish:
-`publishes_in_children.py DIRECTORY INSTANCE CHILDREN`. Prints how many of the children could."""
+`publishes_in_children.py BROKER CLUSTER DIRECTORY CHILDREN`. Prints how many of the children could.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +10,11 @@ import threading
 
 import gworker
 
-directory, instance, count = sys.argv[1:]
-publisher = gworker.Publisher("local", cluster=instance, runtime_dir=directory)
+broker, cluster, directory, count = sys.argv[1:]
+publisher = gworker.Publisher(broker, cluster=cluster, runtime_dir=directory)
 publisher.publish("room", "parent")
-assert not {"gevent", "greenlet", "redis"} & sys.modules.keys()
+assert not {"gevent", "greenlet"} & sys.modules.keys()
+assert broker != "local" or "redis" not in sys.modules
 
 is_over = threading.Event()
 
