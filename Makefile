@@ -56,7 +56,7 @@ PEERS := benchmarks/environment
 PEERS_PIP = $(if $(shell test -x $(BIN)/pip && echo yes),$(BIN)/pip,$(BASE) -m pip) --python $(PEERS)/bin/python
 
 $(VENV)/.bench: $(VENV)/.run benchmarks/requirements.txt
-	$(PIP_INSTALL) trustme
+	$(PIP_INSTALL) trustme 'redis >=8.1'
 	$(BIN)/python -m venv --without-pip $(PEERS)
 	@sed 's/ *#.*//; /^$$/d' benchmarks/requirements.txt | while read -r package; do \
 	  $(PEERS_PIP) install -q --disable-pip-version-check "$$package" || echo "$$package does not install here; it is left out"; done

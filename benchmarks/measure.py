@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BIN = HERE / "bin"
-PROGRAMS = ("echo", "load", "short", "live")
+PROGRAMS = ("echo", "load", "short", "live", "rooms")
 TLS_FLAGS = {"load": ["-DTLS", "-lssl", "-lcrypto"]}
 """Of the programs that can do without as well."""
 HOST = "127.0.0.1"
@@ -170,6 +170,7 @@ class Server:
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
     cwd: Path = ROOT
+    cores: Sequence[int] = (SERVER_CORE,)
     process: psutil.Popen | None = None
 
     @property
@@ -187,7 +188,7 @@ class Server:
         return BenchmarkError("\n    ".join([f"{self.name}: {what}", *tail]))
 
     def __enter__(self) -> Self:
-        with pinned([SERVER_CORE]), self.log.open("wb") as log:
+        with pinned(self.cores), self.log.open("wb") as log:
             self.process = psutil.Popen(
                 self.command,
                 cwd=self.cwd,

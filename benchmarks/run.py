@@ -20,6 +20,7 @@ import cost
 import deploys
 import files
 import life
+import messages
 import psutil
 import slow
 from cost import WORKLOADS, Settings
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Section] = {
     "reload": life.reload,
     "deploy": deploys.deploy,
     "handover": deploys.handover,
+    **messages.SECTIONS,
     "chaos": lambda settings: chaos.run(settings.directory, settings.chaos, settings.seed),
 }
 COST = tuple(workload.name for workload in WORKLOADS)
@@ -52,9 +54,10 @@ def parse_arguments() -> argparse.Namespace:
         "--rows",
         nargs="+",
         metavar="ROW",
-        choices=("cost", *COST, *SECTIONS),
+        choices=("cost", "messages", *COST, *SECTIONS),
         help="what to measure (default: all); cost is short for every row that is relative to the "
-        f"C echo or compared with peers. Rows: {' '.join((*COST, *SECTIONS))}",
+        "C echo or compared with peers, messages for those between processes. "
+        f"Rows: {' '.join((*COST, *SECTIONS))}",
     )
     parser.add_argument(
         "--peers",
@@ -167,6 +170,8 @@ def main() -> int:
         print("only one core: server and load share it, so figures are not comparable with others")
     machine = describe_machine()
     rows = set(arguments.rows or ("cost", *SECTIONS))
+    if "messages" in rows:
+        rows |= set(messages.SECTIONS)
     subjects = chosen_subjects(arguments) if rows & {"cost", *COST} else {}
     machine["subjects"] = {subject.name: version for subject, version in subjects.items()}
     with tempfile.TemporaryDirectory(prefix="gworker-bench-") as directory:

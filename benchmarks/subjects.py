@@ -5,9 +5,10 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -29,7 +30,7 @@ NODE_PATH = str(PEERS_ENVIRONMENT / "node_modules")
 MODES = {
     **dict.fromkeys(("hello", "read", "respond", "document", "upload", "sleepy"), "http"),
     **dict.fromkeys(("slow", "sender"), "http"),
-    **dict.fromkeys(("moving", "crowd"), "ws"),
+    **dict.fromkeys(("moving", "crowd", "rooms", "apart", "publishers"), "ws"),
     **dict.fromkeys(("sleeper", "both"), "tcp"),
 }
 """What a client speaks with a service. Of the others the name says it."""
@@ -160,16 +161,22 @@ def gworker(
     python: str = sys.executable,
     pure: bool = False,
     workers: int = 1,
+    app: str = "apps.py",
+    options: Sequence[str] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Subject:
     """The gworker of a checkout, in an interpreter that has what it needs; `pure` makes it do
-    without compiled code."""
+    without compiled code. `options` of the command and `variables` of the environment are further
+    ones."""
 
     def command(launch: Launch) -> list[str]:
-        service = f"{HERE / 'apps.py'}:{launch.service}"
-        options = ["--runtime-dir", str(launch.directory), "--graceful-timeout", "5"]
-        return [python, "-m", "gworker", service, *options, "-w", str(workers)]
+        service = f"{HERE / app}:{launch.service}"
+        usual = ["--runtime-dir", str(launch.directory), "--graceful-timeout", "5"]
+        return [python, "-m", "gworker", service, *usual, "-w", str(workers), *options]
 
-    environment = {"PYTHONPATH": python_path(tree)} | ({"GWORKER_PURE": "1"} if pure else {})
+    environment = {"PYTHONPATH": python_path(tree), **variables}
+    if pure:
+        environment["GWORKER_PURE"] = "1"
     probe = (python, "-c", GWORKER_VERSION)
     return Subject(name, command, probe=probe, environment=environment, cwd=tree)
 
