@@ -41,6 +41,13 @@ class Listener(Protocol):
         """The lease was lost, and `process` is a new name: announce everything anew."""
 
 
+class Answer(Protocol):
+    """What an operation will answer."""
+
+    def wait(self) -> Reply:
+        """Raises BrokerDown within `CALL_SECONDS`, and BrokerError if it is refused."""
+
+
 class Broker(Protocol):
     """One process's way to a broker. Its methods may be called in any greenlet or thread.
 
@@ -65,8 +72,16 @@ class Broker(Protocol):
         Raises BrokerDown, at once or within `CALL_SECONDS`, and BrokerError if it is refused.
         """
 
+    def submit(self, operation: str, channel: bytes, *arguments: bytes) -> Answer:
+        """Have it done, and wait later: what is submitted for one channel is done in that order.
+        Raises BrokerDown."""
+
     def post(self, operation: str, channel: bytes, *arguments: bytes) -> None:
         """Have it done, and wait for nothing. While the broker is down it is dropped."""
+
+    def partition_of(self, channel: bytes) -> int:
+        """Which part of the broker a channel belongs to. Each part may lose its data by itself,
+        and is asked by itself for the leaves that are due."""
 
     def subscribe(self, channels: Sequence[bytes]) -> None:
         """Hear of these from now on. Raises BrokerDown: they will be heard once it is up."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from gworker.broker import resp
-from gworker.broker.interface import Listener, Reply, State
+from gworker.broker.interface import Answer, Listener, Reply, State
 from gworker.broker.link import Link
 from gworker.errors import BrokerDown, BrokerError
 from gworker.system.unix_socket import address_of
@@ -42,13 +42,19 @@ class LocalBroker:
 
     def call(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
         began = time.monotonic()
-        reply = self._link.submit(operation.upper(), channel, *arguments).wait()
+        reply = self.submit(operation, channel, *arguments).wait()
         self.latency = time.monotonic() - began
         return reply
 
+    def submit(self, operation: str, channel: bytes, *arguments: bytes) -> Answer:
+        return self._link.submit(operation.upper(), channel, *arguments)
+
     def post(self, operation: str, channel: bytes, *arguments: bytes) -> None:
         with contextlib.suppress(BrokerDown):  # what it knew of this process is announced anew
-            self._link.submit(operation.upper(), channel, *arguments)
+            self.submit(operation, channel, *arguments)
+
+    def partition_of(self, channel: bytes) -> int:
+        return 0
 
     def subscribe(self, channels: Sequence[bytes]) -> None:
         self._link.subscribe(channels)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
-from gworker.broker.interface import Listener, Reply, State
+from gworker.broker.interface import Answer, Listener, Reply, State
 from gworker.broker.store import OPERATIONS, Store
 from gworker.errors import BrokerDown, BrokerError
 
@@ -54,6 +54,16 @@ class MemoryServer:
         return len(subscribers)
 
 
+class _Done:
+    """What an operation has answered already."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def wait(self) -> Reply:
+        return self._reply
+
+
 class MemoryBroker:
     """One process's way to a `MemoryServer`, or to one of its own. It implements
     `interface.Broker`.
@@ -83,9 +93,15 @@ class MemoryBroker:
             raise BrokerDown("the broker is down")
         return self._server.do(operation, channel, *arguments)
 
+    def submit(self, operation: str, channel: bytes, *arguments: bytes) -> Answer:
+        return _Done(self.call(operation, channel, *arguments))
+
     def post(self, operation: str, channel: bytes, *arguments: bytes) -> None:
         if self.state != "down":
             self._server.do(operation, channel, *arguments)
+
+    def partition_of(self, channel: bytes) -> int:
+        return 0
 
     def subscribe(self, channels: Sequence[bytes]) -> None:
         self._wanted.update(dict.fromkeys(channels))

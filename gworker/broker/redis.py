@@ -39,7 +39,7 @@ from redis.exceptions import (
 )
 
 from gworker.broker.commands import PROBE_SECONDS, Command, CommandLink
-from gworker.broker.interface import CALL_SECONDS, FLEETING, Listener, Reply, State
+from gworker.broker.interface import CALL_SECONDS, FLEETING, Answer, Listener, Reply, State
 from gworker.broker.link import Link, Subscribing
 from gworker.broker.partitions import PARTITIONS, TAGS, partition_of
 from gworker.broker.topology import Address, Servers, Topology, check_fit, facts_of, text_of
@@ -202,13 +202,21 @@ class RedisBroker:
         several = self._SEVERAL.get(operation)
         if several is not None:
             return several(self, channel, *arguments)
-        return self._submit(self._command(operation, channel, arguments, waits=True)).wait()
+        return self.submit(operation, channel, *arguments).wait()
+
+    def submit(self, operation: str, channel: bytes, *arguments: bytes) -> Answer:
+        if operation in self._SEVERAL:
+            raise ValueError(f"{operation} is not for submit")
+        return self._submit(self._command(operation, channel, arguments, waits=True))
 
     def post(self, operation: str, channel: bytes, *arguments: bytes) -> None:
         if operation in self._SEVERAL:
             raise ValueError(f"{operation} is not for post")
         with contextlib.suppress(BrokerDown):
             self._submit(self._command(operation, channel, arguments, waits=False))
+
+    def partition_of(self, channel: bytes) -> int:
+        return partition_of(channel)
 
     def subscribe(self, channels: Sequence[bytes]) -> None:
         wait = None

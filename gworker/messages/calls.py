@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -234,7 +234,7 @@ class Calls:
         channel = self._present(group)
         most = 0 if limit is None else _at_least_one(limit, "limit")
         return [
-            _member(each)
+            member_of(each)
             for each in cast(
                 "list[list[bytes]]", self.broker.call("members", channel, b"%d" % most)
             )
@@ -251,7 +251,7 @@ class Calls:
     def connections(self, uid: str | int) -> list[str]:
         """See `messages.connections`."""
         reply = self.broker.call("members", USER + frame.user(uid).encode(), b"0")
-        return [_member(each).client_id for each in cast("list[list[bytes]]", reply)]
+        return [member_of(each).client_id for each in cast("list[list[bytes]]", reply)]
 
     def _present(self, group: str) -> bytes:
         if not self.declarations.of(frame.name(group, "a group")).presence:
@@ -311,7 +311,8 @@ class Calls:
         return frame.position(epoch.decode("ascii"), offset)
 
 
-def _member(given: list[bytes]) -> Member:
+def member_of(given: Sequence[bytes]) -> Member:
+    """Of a member's name, identity and info, as a broker has them."""
     member, identity, info = given
     is_bound = identity != member
     return Member(

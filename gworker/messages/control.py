@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from gworker.messages.channels import Channel
@@ -37,12 +37,21 @@ def single(client_id: str) -> Order:
     return {"do": "single", "keep": client_id}
 
 
+def presence(joined: Sequence[Any], left: Sequence[Any]) -> Order:
+    """Members, each a client id, a user or None, and what it shows. Those that left did so before
+    the others joined."""
+    return {"do": "presence", "joined": joined, "left": left}
+
+
 class Obeying(Protocol):
     """What a process does with its connections."""
 
     def client_id_of(self, connection: Any) -> str: ...
     def join_soon(self, connection: Any, group: str) -> None: ...
     def leave_group(self, connection: Any, group: str) -> None: ...
+    def members_changed(
+        self, channel: Channel, joined: Sequence[Any], left: Sequence[Any]
+    ) -> None: ...
     def each(self, connections: Iterable[Any], do: Callable[[Any], object]) -> None:
         """Call `do` with each, in slices. What it raises costs no other."""
 
@@ -64,6 +73,8 @@ def obey(process: Obeying, channel: Channel, targets: list[Any], data: bytes) ->
             process.each(targets, lambda one: process.leave_group(one, channel.text))
         case {"do": "single", "keep": str(kept)}:
             close_others(process, targets, kept)
+        case {"do": "presence", "joined": list(joined), "left": list(left)}:
+            process.members_changed(channel, joined, left)
         case {"do": str()}:
             pass
         case _:

@@ -25,6 +25,7 @@ from gworker.messages.declarations import Declarations, conflict, declared
 from gworker.messages.delivery import SLICE_SECONDS, Delivery
 from gworker.messages.functions import Function, Functions
 from gworker.messages.membership import Joined, Membership, presence_text
+from gworker.messages.presence import Presence
 
 log = logging.getLogger("gworker")
 
@@ -36,9 +37,6 @@ CALL_SECONDS: Final = 5.0
 
 # Seconds between two looks at what is not needed any more.
 SWEEP_SECONDS: Final = 0.5
-
-# Announcements that are sent before one is waited for.
-BATCH: Final = 200
 
 ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -74,6 +72,14 @@ class Messaging(Calls):
         self.declarations: Declarations = declarations
         self.channels = Channels()
         self.delivery = Delivery(host.pause, host.report)
+        self.presence = Presence(
+            broker,
+            self.channels,
+            self.client_id_of,
+            host.spawn,
+            host.report,
+            host.callbacks.get("on_presence"),
+        )
         self.gaps = 0
         self.state: State = "down"
         self.is_ready = False
@@ -84,7 +90,6 @@ class Messaging(Calls):
         self._is_sweeping = False
         self._announcement = 0  # the number of the last one: an earlier one gives up
         self._is_dirty = False  # something was not told, as the broker was down
-        self._untold: list[tuple[bytes, bytes]] = []  # channel and member of exits among that
         self._calls: dict[str, tuple[float, set[Any]]] = {}  # of publish_many: when, and who
         self._unreadable = 0
 
@@ -112,6 +117,7 @@ class Messaging(Calls):
         """The process ends."""
         self._has_ended = True
         if self.is_ready:
+            self.presence.end()
             self.broker.close()
 
     def let_go(self) -> None:
@@ -126,6 +132,7 @@ class Messaging(Calls):
         if tell is not None:
             with contextlib.suppress(BrokerDown):  # then the end of its lease tells
                 tell(pid)
+                self.presence.look_for_leaves()
 
     def _declare(self) -> None:
         generation = b"%d" % self._host.generation
@@ -188,8 +195,9 @@ class Messaging(Calls):
     def leave_group(self, connection: Any, group: str) -> None:
         membership: Membership | None = connection.membership
         channel = self.channels.get(GROUP + frame.name(group, "a group").encode())
-        if channel is not None and membership is not None and membership.leave(channel):
-            self._remove(channel, connection)
+        if channel is not None and membership is not None and channel in membership.channels:
+            self._remove(channel, connection, membership)
+            membership.leave(channel)
 
     def bind(self, connection: Any, uid: str | int, single: bool = False) -> None:
         text = frame.user(uid)
@@ -231,10 +239,11 @@ class Messaging(Calls):
                 self.enter(channel, connection, membership)
 
     def _unbind(self, connection: Any, membership: Membership) -> None:
-        channel, membership.user = membership.user, None
+        channel = membership.user
         membership.is_single = False
         if channel is not None:
-            self._remove(channel, connection)
+            self._remove(channel, connection, membership)
+            membership.user = None
 
     def forget(self, connection: Any) -> None:
         """It has ended: it leaves all. Waits for nothing."""
@@ -242,7 +251,7 @@ class Messaging(Calls):
         if membership is None or self._has_ended:
             return
         for channel in membership.channels:
-            self._remove(channel, connection)
+            self._remove(channel, connection, membership)
         self._unbind(connection, membership)
         connection.membership = None
 
@@ -273,31 +282,16 @@ class Messaging(Calls):
             each.is_heard = True
 
     def enter(
-        self, channel: Channel, connection: Any, membership: Membership, wait: bool = True
+        self, channel: Channel, connection: Any, membership: Membership, previous: bytes = b""
     ) -> None:
-        # The members of a group, and of a user, with the broker.
-        member = self.client_id_of(connection).encode()
-        identity = member if membership.user is None else membership.user.text.encode()
-        events = b"1" if channel.kind == GROUP else b"0"
-        do = self.broker.call if wait else self.broker.post
-        info = membership.info(channel)
-        try:
-            do("enter", channel.name, self.broker.process, b"", member, identity, info, events)
-        except BrokerDown:
-            self._is_dirty = True
-        else:
-            self._is_dirty = self._is_dirty or self.broker.state == "down"
+        """See `Presence.enter`."""
+        self.presence.enter(channel, connection, membership, previous)
 
-    def _remove(self, channel: Channel, connection: Any) -> None:
+    def _remove(self, channel: Channel, connection: Any, membership: Membership) -> None:
         # Of what is held here; its membership is the caller's.
         channel.members.pop(connection, None)
         if channel.declaration.presence or channel.kind == USER:
-            member = self.client_id_of(connection).encode()
-            if self.broker.state == "down":
-                self._is_dirty = True
-                self._untold.append((channel.name, member))
-            else:
-                self.broker.post("exit", channel.name, self.broker.process, member)
+            self.presence.exit(channel, connection, membership)
         self.left(channel)
 
     def left(self, channel: Channel) -> None:
@@ -451,13 +445,16 @@ class Messaging(Calls):
         # Not in the reader of the broker, which would wait for itself.
         self._host.spawn(self.join_group, connection, group)
 
+    def members_changed(self, channel: Channel, joined: Sequence[Any], left: Sequence[Any]) -> None:
+        self.presence.changed(channel, joined, left)
+
     # ---- how the broker is
 
     def on_state(self, state: State) -> None:
         before, self.state = self.state, state
         if before != state:
             self.tell("on_broker_state", state)
-        if state != "down" and self._is_dirty:
+        if state != "down" and (self._is_dirty or self.presence.is_dirty):
             self._announce_soon()
 
     def on_interrupted(self, channels: Sequence[bytes], since: float, until: float) -> None:
@@ -467,7 +464,7 @@ class Messaging(Calls):
             self.tell("on_gap", groups, since, until)
 
     def on_fenced(self) -> None:
-        self._untold.clear()  # what it knew of this process is gone
+        self.presence.fenced()
         self._announce_soon()
 
     def tell(self, name: str, *arguments: object) -> None:
@@ -487,27 +484,17 @@ class Messaging(Calls):
         # Tell the broker all that it has to know of this process.
         try:
             self._declare()
-            untold, self._untold = self._untold, []
-            for channel_name, member in untold:
-                self.broker.post("exit", channel_name, self.broker.process, member)
-            self._announce_members(number)
+            self.presence.announce(lambda: number == self._announcement and not self._has_ended)
+            self._announce_single()
         except BrokerDown:
             self._is_dirty = True  # once more when it is up
         except Exception:
             log.exception("the broker could not be told what this process has")
 
-    def _announce_members(self, number: int) -> None:
-        told = 0
+    def _announce_single(self) -> None:
         for channel in self.channels:
-            if not (channel.declaration.presence or channel.kind == USER):
-                continue
-            for connection in list(channel.members):
-                if number != self._announcement or self._has_ended:
-                    return
-                membership: Membership | None = connection.membership
-                if membership is None or connection not in channel.members:
-                    continue
-                told += 1
-                self.enter(channel, connection, membership, wait=told % BATCH == 0)
-                if channel.kind == USER and membership.is_single:
-                    self._send_single(channel, connection)
+            if channel.kind == USER:
+                for connection in list(channel.members):
+                    membership: Membership | None = connection.membership
+                    if membership is not None and membership.is_single:
+                        self._send_single(channel, connection)
