@@ -7,6 +7,7 @@ unless the server has said that it did not do it.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from gworker.broker.interface import CALL_SECONDS, Reply
 from gworker.broker.topology import ANSWER_SECONDS, Address, failure, text_of
@@ -29,6 +31,12 @@ PROBE_SECONDS = 1.0
 
 # Seconds after which a connection is looked at before it is written to.
 IDLE_SECONDS = 0.5
+
+# Seconds that a pipeline, or the opening of a connection, may take in all.
+STUCK_SECONDS = ANSWER_SECONDS + 0.3
+
+# Seconds without a command after which the server is asked whether it is there.
+LOOK_SECONDS = 1.0
 
 # Seconds in which what nobody waits for is worth another attempt.
 POST_SECONDS = 10.0
@@ -126,6 +134,8 @@ class CommandLink:
         self._is_closed = False
         self.is_down = False  # an attempt to connect has failed
         self._connection: Any = None
+        # The connection on which an answer is awaited, and until when.
+        self._busy: tuple[Any, float] | None = None
         self._thread = threading.Thread(
             target=self._run, name=f"gworker commands {text_of(address)}", daemon=True
         )
@@ -143,6 +153,28 @@ class CommandLink:
             self._queue.append(command)
         if not self._wake.is_set():
             self._wake.set()
+
+    def look_if_idle(self) -> None:
+        """A server that is gone is known before somebody needs it."""
+        if (
+            self.is_up
+            and not self._queue
+            and self._busy is None
+            and time.monotonic() - self._used_at > LOOK_SECONDS
+        ):
+            self.look()
+
+    def look(self) -> None:
+        """See whether the server is still there, before anything else is sent."""
+        self._used_at = 0.0
+        with contextlib.suppress(BrokerDown):
+            self.submit(Command(0, (b"PING",), waits=False), first=True)
+
+    def break_if_stuck(self) -> None:
+        """End an exchange that takes too long. A socket's timeout begins anew with each byte."""
+        busy = self._busy
+        if busy is not None and time.monotonic() > busy[1]:
+            busy[0].disconnect()
 
     def close(self, reason: str) -> None:
         """Send what waits, and end. The thread does it, soon."""
@@ -198,6 +230,7 @@ class CommandLink:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             return [connection.read_response() for _ in commands]
 
+        self._busy = connection, time.monotonic() + STUCK_SECONDS
         try:
             connection.connect()
             self._owner.greet(self.address, ask)
@@ -207,9 +240,12 @@ class CommandLink:
             self.reason = str(why)
             self.unfit = why if isinstance(why, BrokerError) else None
             self.is_down = True
+            self._busy = None
             self._owner.on_link()
             return False
+        self._busy = None
         self._connection = connection
+        self._used_at = time.monotonic()
         self.unfit = None
         self.is_down = False
         self.is_up = True
@@ -222,6 +258,11 @@ class CommandLink:
         self._connection.disconnect()
         self._connection = None
         self.is_up = False
+        # After a reset the next attempt may do at once; after silence it will take as long.
+        self.is_down = isinstance(error, (RedisTimeout, TimeoutError))
+        self._busy = None
+        if self.is_down:
+            self._fail_queue()
         self._wake.set()
         self._owner.on_link()
 
@@ -255,6 +296,7 @@ class CommandLink:
                 self._lose(error)
                 return
         answered = 0
+        self._busy = connection, began + STUCK_SECONDS
         try:
             connection.send_packed_command(connection.pack_commands(words), check_health=False)
             for command in commands:
@@ -277,5 +319,6 @@ class CommandLink:
             for command in commands[answered:]:
                 command.fail(BrokerDown(self.reason, uncertain=True))
         else:
+            self._busy = None
             self._used_at = time.monotonic()
             self.latency = self._used_at - began

@@ -52,6 +52,9 @@ log = logging.getLogger("gworker")
 RENEW_SECONDS = 10.0
 LEASE_MS = 30_000
 
+# Seconds for which the lease of another process that has been looked at is not looked at again.
+LEASE_KNOWN_SECONDS = 2.0
+
 # Seconds between two looks at who owns what, while all is well, and while it is not.
 TOPOLOGY_SECONDS, TOPOLOGY_SOON_SECONDS = 10.0, 1.0
 
@@ -72,6 +75,8 @@ REAP_LOCK_MS = 10_000
 BATCH = 512  # channels of one SSUBSCRIBE
 # The partition of what belongs to the whole cluster.
 COMMON = 0
+
+_MODES = (b"fleeting", b"recoverable", b"latest")
 
 # The keys and the arguments of a script.
 _Shape = tuple[list[bytes], list[bytes]]
@@ -161,7 +166,7 @@ class RedisBroker:
         self._is_fit = False  # the partition count is the cluster's, and there is a lease
         self._is_closed = False
 
-        self._leases: dict[bytes, float] = {}  # of others, as they were read last
+        self._leases: dict[bytes, float] = {}  # until when another one's is known to last
         self._writes = [0] * PARTITIONS  # what the servers have confirmed of `process`
         self._are_writes_doubtful = False
         self._crowded_since = 0.0
@@ -316,7 +321,9 @@ class RedisBroker:
         keys, values = shape(self, prefix, channel, *arguments)
         finish = None
         if operation in ("enter", "exit"):
-            finish = self._count_writes(partition, self._process)
+            finish = self._count_writes(partition, arguments[0])
+        elif operation == "increment":
+            finish = int  # a script has no integers of 64 bits
         return self._script(operation, partition, keys, values, waits, finish)
 
     @staticmethod
@@ -346,6 +353,10 @@ class RedisBroker:
         self, prefix: bytes, channel: bytes, mode: bytes, size: bytes, ttl: bytes, key: bytes,
         value_key: bytes, body: bytes,
     ) -> _Shape:  # fmt: skip
+        if mode not in _MODES:
+            raise BrokerError(f"no such mode: {mode!r}")
+        _number(size)
+        _number(ttl)
         keys = [
             prefix + b"m:" + channel,
             prefix + b"h:" + channel,
@@ -397,6 +408,10 @@ class RedisBroker:
     def _data(self, prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
         return [prefix + channel, prefix + b"dk"], [channel, *arguments]
 
+    def _lasting(self, prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
+        _number(arguments[-1])  # the time to live
+        return self._data(prefix, channel, *arguments)
+
     def _renew(self, prefix: bytes, channel: bytes, process: bytes, ttl: bytes) -> _Shape:
         return [prefix + b"workers"], [process, ttl]
 
@@ -413,9 +428,8 @@ class RedisBroker:
         "renew": _renew,
         "declare": _declare,
         "declarations": _declare,
-        **dict.fromkeys(
-            ("get", "set", "add", "delete", "increment", "compare_and_set", "expire"), _data
-        ),
+        **dict.fromkeys(("get", "delete", "increment", "compare_and_set"), _data),
+        **dict.fromkeys(("set", "add", "expire"), _lasting),
     }
 
     # Operations that take more than one command.
@@ -427,22 +441,26 @@ class RedisBroker:
         flat = cast("list[bytes]", self._submit(Command(partition, words, True)).wait())
         index = {name: int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
         now = time.monotonic()
-        unknown = [name for name in index if self._leases.get(name, 0.0) <= now]
+        known = self._leases
+        unknown = [name for name in index if known.get(name, 0.0) <= now]
         if unknown:
-            self._leases.update(self._read_leases(unknown))
-        return {name: count for name, count in index.items() if self._leases[name] > now}
+            latest = now + LEASE_KNOWN_SECONDS
+            for name, until in self._read_leases(unknown).items():
+                known[name] = min(until, latest)
+        return {name: count for name, count in index.items() if known[name] > now}
 
     def _count(self, channel: bytes) -> int:
         return sum(self._index(channel).values())
 
     def _members(self, channel: bytes, limit: bytes) -> Reply:
+        most = _number(limit)
         processes = list(self._index(channel))
         if not processes:
             return []
         partition = partition_of(channel)
         start = self._prefixes[partition] + b"p:" + channel + b":"
         keys = [start + process for process in processes]
-        return self._submit(self._script("members", partition, keys, [limit])).wait()
+        return self._submit(self._script("members", partition, keys, [b"%d" % most])).wait()
 
     def _keys(self, channel: bytes, prefix: bytes, cursor: bytes) -> Reply:
         """cursor: the partition, and the cursor of ZSCAN in it."""
@@ -723,9 +741,7 @@ class RedisBroker:
         node.messages_since = time.monotonic()
         if node.messages is link:
             self._lose(node)
-        # Probably the server is gone; the link for commands sees that when it is used.
-        with contextlib.suppress(BrokerDown):
-            node.commands.submit(Command(COMMON, (b"PING",), waits=False))
+        node.commands.look()  # probably the server is gone
         self._refresh_soon()
 
     def _lose(self, node: _Node) -> None:
@@ -763,6 +779,9 @@ class RedisBroker:
                 pause = TOPOLOGY_SECONDS if self._state == "up" else TOPOLOGY_SOON_SECONDS
                 refresh_at = time.monotonic() + pause * random.SystemRandom().uniform(1, 1.25)
             left = self._submit_due()
+            for node in self._all_nodes():
+                node.commands.break_if_stuck()
+                node.commands.look_if_idle()
             self._look_after_messages()
             self._update_state()
             self._watch.wait(left)
@@ -949,7 +968,7 @@ class RedisBroker:
         self._submit(Command(COMMON, (b"HSETNX", key, b"partitions", count), True)).wait()
         found = self._submit(Command(COMMON, (b"HGET", key, b"partitions"), True)).wait()
         if found != count:
-            raise _partition_mismatch(self._url, found)
+            raise _partition_mismatch(found)
 
     def _have_writes_been_lost(self) -> bool:
         """A server knows of fewer of our members' changes than it had confirmed."""
@@ -977,7 +996,8 @@ class RedisBroker:
         self._reap(b"", old)
 
     def _reap_expired(self) -> None:
-        leases = self._leases = self._read_leases()
+        leases = self._read_leases()
+        self._leases = {}  # of those that are no more, too
         now = time.monotonic()
         expired = [name for name, until in leases.items() if until <= now]
         if len(expired) * 2 <= len(leases):
@@ -1044,20 +1064,26 @@ def _batches(names: Collection[bytes]) -> Iterator[Sequence[bytes]]:
             yield some[start : start + BATCH]
 
 
+def _number(text: bytes) -> int:
+    if not text.isdigit():
+        raise BrokerError(f"not a number of milliseconds or entries: {text!r}")
+    return int(text)
+
+
 def _new_epoch() -> bytes:
     return secrets.token_hex(4).encode()
 
 
-def _partition_mismatch(url: BrokerUrl, found: Reply) -> BrokerError:
+def _partition_mismatch(found: Reply) -> BrokerError:
     number = found.decode("ascii", "replace") if isinstance(found, bytes) else found
     return BrokerError(
-        f"{url}: this cluster has {number} partitions, and this gworker {PARTITIONS}: all "
+        f"this cluster has {number} partitions, and this gworker {PARTITIONS}: all "
         "machines need the same version"
     )
 
 
 def examine(url: BrokerUrl, cluster_name: str) -> str:
-    """Look at the servers of a URL without changing anything. What they are, in words.
+    """Ask the servers of a URL, and change nothing. What they are, in words.
 
     Raises BrokerError if they cannot be reached or are not fit.
     """
@@ -1083,9 +1109,9 @@ def _examine(url: BrokerUrl, cluster_name: str) -> str:
                 key = prefixes_of(cluster_name)[COMMON] + b"conf"
                 found = ask("HGET", key, "partitions")
                 if found not in (None, b"%d" % PARTITIONS):
-                    raise _partition_mismatch(url, found)
+                    raise _partition_mismatch(found)
     missing = topology.owners.count(None)
     if missing:
-        raise BrokerDown(f"{url}: {missing} of {PARTITIONS} partitions have no master")
+        raise BrokerDown(f"{missing} of {PARTITIONS} partitions have no master")
     masters = len(topology.masters)
     return f"{' and '.join(sorted(kinds))}, {masters} master{'s' if masters > 1 else ''}"

@@ -173,7 +173,7 @@ class Servers:
                     found = ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
                 if found is None:
                     raise BrokerError(
-                        f"{url}: the sentinel {text_of(sentinel)} knows no master {url.service!r}"
+                        f"the sentinel {text_of(sentinel)} knows no master {url.service!r}"
                     )
                 address = found[0].decode(), int(found[1])
                 with self.ask(address) as ask:
@@ -184,7 +184,7 @@ class Servers:
             if role == "master":
                 return address
             reasons.append(f"{text_of(address)}: the master by {text_of(sentinel)} is none")
-        raise BrokerDown(f"{url}: no master: {'; '.join(reasons)}")
+        raise BrokerDown(f"no master: {'; '.join(reasons)}")
 
     def _cluster(self, until: float) -> Topology:
         reasons: list[str] = []
@@ -209,7 +209,7 @@ class Servers:
             if topology.masters:
                 return topology
             reasons.append(f"{text_of(address)}: no slot has a master")
-        raise BrokerDown(f"{self._url}: {'; '.join(reasons)}")
+        raise BrokerDown("; ".join(reasons))
 
     @staticmethod
     def _owners(asked: Address, ranges: list[Any]) -> Topology:

@@ -11,11 +11,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import redis_servers
 from broker_faults import BrokerProcess
 
 from gworker.broker.interface import Broker
 from gworker.broker.local import LocalBroker
 from gworker.broker.memory import MemoryBroker, MemoryServer
+from gworker.broker.redis import RedisBroker
+from gworker.broker.url import parse
 
 
 @dataclass
@@ -67,9 +70,49 @@ def local(directory: Path) -> Iterator[Server]:
         process.close()
 
 
+def at_url(url: str) -> Server:
+    """Each server of Redis has one cluster of ours."""
+    return Server(lambda: RedisBroker(parse(url), "conformance", "here"))
+
+
+@contextmanager
+def redis(directory: Path) -> Iterator[Server]:
+    with redis_servers.single(directory, redis_servers.redis_program()) as server:
+        yield at_url(server.url)
+
+
+@contextmanager
+def valkey(directory: Path) -> Iterator[Server]:
+    with redis_servers.single(directory, redis_servers.valkey_program()) as server:
+        yield at_url(server.url)
+
+
+@contextmanager
+def cluster(directory: Path) -> Iterator[Server]:
+    with redis_servers.cluster(directory, redis_servers.redis_program()) as servers:
+        yield at_url(servers.url)
+
+
+@contextmanager
+def valkey_cluster(directory: Path) -> Iterator[Server]:
+    with redis_servers.cluster(directory, redis_servers.valkey_program()) as servers:
+        yield at_url(servers.url)
+
+
+@contextmanager
+def sentinel(directory: Path) -> Iterator[Server]:
+    with redis_servers.watched(directory, redis_servers.redis_program()) as servers:
+        yield at_url(servers.url)
+
+
 KINDS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "memory": memory,
     "local": local,
+    "redis": redis,
+    "valkey": valkey,
+    "cluster": cluster,
+    "valkey-cluster": valkey_cluster,
+    "sentinel": sentinel,
 }
 """By name: what starts a server, with its files in a directory, and ends it."""
 

@@ -1,3 +1,4 @@
+#!lua
 -- KEYS: value, channels by their ends
 -- ARGV: channel, has expected, expected, value
 local found = redis.call('GET', KEYS[1])

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- KEYS: declarations by pattern, their order
 local answer = {}
 for i, pattern in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do

@@ -1,3 +1,4 @@
+#!lua
 -- KEYS: declarations by pattern, their order
 -- ARGV: pattern, text, generation
 -- A declaration is kept as: generation, a colon, the text.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- KEYS: members of the process, members by process, members by identity, channels of the process,
 --       leaves, what they tell
 -- A member is kept as: events, length of the identity, a colon, the identity, the info. What a

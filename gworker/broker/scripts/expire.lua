@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- KEYS: value, channels by their ends
 -- ARGV: channel, ttl (0: none)
 if redis.call('EXISTS', KEYS[1]) == 0 then

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- KEYS: position, entries, latest values, their order
 -- ARGV: mode, epoch, offset, limit (0: all), reverse
 local mode, epoch, asked = ARGV[1], ARGV[2], tonumber(ARGV[3])

@@ -1,3 +1,4 @@
+#!lua
 -- KEYS: position, entries, latest values, their order, publication with this idempotency key
 -- ARGV: channel, mode, size, ttl, idempotency key, value key, body, epoch if there is none
 local mode, size, ttl, value_key = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6]

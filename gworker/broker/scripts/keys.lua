@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- KEYS: channels by the ends of their values
 -- ARGV: prefix, cursor
 local time = redis.call('TIME')

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- KEYS: leases by their ends
 -- ARGV: processes; none: all
 -- Answers names and milliseconds that are left, which are negative after the end.

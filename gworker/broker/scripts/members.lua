@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- KEYS: members of each process
 -- ARGV: limit (0: all)
 local limit, answer = tonumber(ARGV[1]), {}

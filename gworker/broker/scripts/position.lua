@@ -1,3 +1,4 @@
+#!lua
 -- KEYS: position
 -- ARGV: epoch if there is none
 redis.call('HSETNX', KEYS[1], 'e', ARGV[1])

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- KEYS: leases by their ends
 -- ARGV: process, ttl (0: until it is reaped)
 local ttl = tonumber(ARGV[2])

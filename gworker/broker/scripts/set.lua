@@ -1,3 +1,4 @@
+#!lua
 -- KEYS: value, channels by their ends
 -- ARGV: channel, value, ttl (0: none)
 local time = redis.call('TIME')

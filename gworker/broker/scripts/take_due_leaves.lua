@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- KEYS: leaves, what they tell
 local FORGOTTEN_MS = 300000  -- a leave that nobody has taken for so long has nobody to hear of it
 local MOST = 1000  -- at once: a script holds up its server
