@@ -22,7 +22,12 @@ class MemoryServer:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._subscribers: dict[bytes, dict[MemoryBroker, None]] = {}
+        self._clock = clock
         self._store = Store(self._deliver, clock)
+
+    def lose_data(self) -> None:
+        """Forget all, as one that is started again."""
+        self._store = Store(self._deliver, self._clock)
 
     def do(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
         if operation not in OPERATIONS:
