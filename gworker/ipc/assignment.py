@@ -20,6 +20,7 @@ class Assignment:
     scoreboard: Scoreboard  # in which it finds the other processes that serve the same listener
     ids: ConnectionIds
     count: int  # how many processes its Worker has
+    is_start: bool = False  # the instance starts: what the process needs has to be there
     broker: str = ""  # the path of the local broker's socket; "": there is none
     user: str | None = None
     group: str | None = None  # as its Worker says; None: as the settings say

@@ -63,14 +63,20 @@ class Fleet:
     # ---- beginning
 
     def spawn(
-        self, slot: Slot, plan: Plan, generation: int, settings: Settings | None = None
+        self,
+        slot: Slot,
+        plan: Plan,
+        generation: int,
+        settings: Settings | None = None,
+        is_start: bool = False,
     ) -> str:
         """Start a process (or a successor) for `slot`; return why the system refuses one, or "".
 
-        settings: those of a reload that is not in force yet.
+        settings: those of a reload that is not in force yet. is_start: the instance starts.
         """
+        settings = settings or self.settings
         try:
-            process = self.spawner.worker(slot.place, plan, generation, settings or self.settings)
+            process = self.spawner.worker(slot.place, plan, generation, settings, is_start)
         except OSError as error:
             reason = f"fork: {error.strerror}"
             log.error("cannot start %s: %s", slot.label, reason)

@@ -270,7 +270,7 @@ class Rollout:
 
     def _spawn(self, slot: Slot) -> Ended | None:
         self._spawned = True
-        refused = self._fleet.spawn(slot, self._plan, self.generation, self._settings)
+        refused = self._fleet.spawn(slot, self._plan, self.generation, self._settings, self.first)
         return self._slot_failed(SlotFailed(slot, refused)) if refused else None
 
     def _slot_ready(self, event: SlotReady) -> Ended | None:

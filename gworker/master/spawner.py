@@ -51,15 +51,22 @@ class Spawner:
         self._listeners = listeners
         self._entry = entry
 
-    def worker(self, place: Place, plan: Plan, generation: int, settings: Settings) -> Process:
-        """A process that serves `place` of `plan`."""
+    def worker(
+        self,
+        place: Place,
+        plan: Plan,
+        generation: int,
+        settings: Settings,
+        is_start: bool = False,
+    ) -> Process:
+        """A process that serves `place` of `plan`. is_start: the instance starts."""
         key, children = plan.key(place), self._children
         listener = self._listeners.held.get(key) if key is not None else None
         descriptors = listener.descriptors if listener is not None else ()
         declared, count = plan.declarations[place[0]], plan.counts[place[0]]
         assignment = Assignment(
             *place, generation, descriptors, children.scoreboard, children.ids, count,
-            self._listeners.broker.address, declared.user, declared.group, declared.files,
+            is_start, self._listeners.broker.address, declared.user, declared.group, declared.files,
         )  # fmt: skip
 
         def main(row: Row, channel: Channel) -> int:

@@ -109,7 +109,7 @@ class WorkerProcess:
             partial(brokers.make_broker, settings, assignment.broker),
             assignment.generation,
         )
-        self._is_first = assignment.generation == 1
+        self._is_start = assignment.is_start
         fork_guard.on_fork(self._release_all)
 
     def _on_beat(self) -> None:
@@ -160,7 +160,7 @@ class WorkerProcess:
         # this one has to hear of it.
         is_used = "gworker.messages" in sys.modules or self._settings.broker.is_redis
         if is_used or any(name in self.worker.process_callbacks for name in MESSAGE_CALLBACKS):
-            messaging = self.service.start_messaging(START_SECONDS, must_be_up=self._is_first)
+            messaging = self.service.start_messaging(START_SECONDS, must_be_up=self._is_start)
             brokers.write_figures(messaging, self.service.row)
 
     def _release_all(self) -> None:
