@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -170,6 +171,7 @@ class Link:
         self._is_blocked = False  # the writing thread has `_unsent`
 
         # Both have the same descriptor's connection. One waits up to its timeout, one never does.
+        # A connection with TLS has the first alone, and all is written in the writing thread.
         self._socket: socket.socket | None = None
         self._at_once: socket.socket | None = None
         self._reader: Any = Reader(notEnoughData=_NOTHING)
@@ -285,12 +287,16 @@ class Link:
 
     def _write(self) -> None:
         # Under the lock.
-        while self._at_once is not None and not self._is_blocked:
+        while self.is_up and not self._is_blocked:
             if not self._unsent:
                 if not self._outgoing:
                     return
                 self._unsent = memoryview(b"".join(self._outgoing))
                 self._outgoing.clear()
+            if self._at_once is None:
+                self._is_blocked = True
+                self._has_unsent.set()
+                return
             try:
                 sent = self._at_once.send(self._unsent)
             except BlockingIOError:
@@ -404,8 +410,9 @@ class Link:
         if self._is_closed:
             raise BrokerDown(f"{self._title} is closed")
         end.settimeout(SILENCE_SECONDS)
-        self._at_once = end.dup()
-        self._at_once.settimeout(0)
+        if not isinstance(end, ssl.SSLSocket):
+            self._at_once = end.dup()
+            self._at_once.settimeout(0)
         self._queued = self._sent = 0
         self._read_at = time.monotonic()
         self.is_up = True

@@ -1005,7 +1005,7 @@ class RedisBroker:
         elif not self._crowded_since:
             # So many at once: rather we have slept, or Redis has.
             self._crowded_since = now
-        if self._crowded_since and now - self._crowded_since < LEASE_MS / 1000:
+        if self._crowded_since and now - self._crowded_since < 2 * LEASE_MS / 1000:
             return
         for name in expired:
             if now - leases[name] <= LEASE_MS / 1000:

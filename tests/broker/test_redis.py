@@ -15,8 +15,11 @@ import redis_servers
 from broker_process import Process
 from broker_servers import chosen
 from fault_proxy import FaultProxy, fault_proxy
+from pki import Pki
 from redis_servers import Server
+from servers import free_port
 
+from gworker.broker import redis as broker_redis
 from gworker.broker.partitions import SLOT_OF_PARTITION, partition_of
 from gworker.broker.redis import RedisBroker, examine
 from gworker.broker.url import parse
@@ -148,7 +151,69 @@ def test_a_unix_socket(tmp_path: Path, connect: Connect) -> None:
         assert hears_all(process, ROOMS, process)
 
 
+def test_tls(tmp_path: Path, pki: Pki, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    certfile, keyfile = pki.issue("redis", "localhost", "127.0.0.1")
+    port = free_port()
+    with redis_servers.single(
+        tmp_path, redis_servers.redis_program(), "--tls-port", str(port), "--tls-cert-file",
+        certfile, "--tls-key-file", keyfile, "--tls-auth-clients", "no",
+    ):  # fmt: skip
+        url = f"rediss://localhost:{port}"
+        assert "certificate" in fault_of(url)
+        monkeypatch.setenv("SSL_CERT_FILE", pki.ca)
+        assert "1 master" in examine(parse(url), "test")
+        process = connect(url)
+        process.subscribe(*ROOMS)
+        assert hears_all(process, ROOMS, process)
+
+
 # -- names and leases
+
+
+@pytest.fixture
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_redis, "LEASE_MS", 600)
+    monkeypatch.setattr(broker_redis, "RENEW_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("short_leases")
+def test_a_process_of_a_dead_machine_is_reaped_after_two_terms(
+    single: Server, connect: Connect
+) -> None:
+    process, _ = connect(single.url), connect(single.url)
+    process.call("renew", b"", b"dead", 600)
+    begin = time.monotonic()
+    enter(process, ROOM, b"m", b"dead")
+    comes_true(lambda: not single.ask("KEYS", "*:w:dead"), 5)
+    assert time.monotonic() - begin > 1.2
+    assert single.ask("KEYS", "*:p:*") == []
+
+
+@pytest.mark.usefixtures("short_leases")
+def test_when_most_leases_have_run_out_they_are_given_a_term_more(
+    single: Server, connect: Connect
+) -> None:
+    process = connect(single.url)
+    for number in range(5):
+        process.call("renew", b"", b"dead %d" % number, 600)
+        enter(process, ROOM, b"m%d" % number, b"dead %d" % number)
+    time.sleep(1.5)
+    assert process.call("count", ROOM) == 0, "they are hidden"
+    [key] = single.ask("KEYS", "*:pi:*")
+    early = single.ask("HLEN", key)
+    comes_true(lambda: not single.ask("KEYS", "*:pi:*"), 5)
+    assert early == 5
+
+
+def test_a_copy_lets_go(single: Server, connect: Connect) -> None:
+    process = connect(single.url)
+    process.subscribe(ROOM)
+    if (pid := os.fork()) == 0:
+        process.broker.let_go()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert hears_all(process, [ROOM], process)
+    assert process.broker.state == "up"
 
 
 def test_the_members_of_a_dead_sibling_are_removed_at_once(
@@ -251,6 +316,22 @@ def test_a_slow_way(proxy: FaultProxy, connect: Connect) -> None:
     assert time.monotonic() - begin < 2
     proxy.fault = ""
     comes_true(lambda: process.call("get", b"d:k") == b"v" * 1000, 5)
+
+
+def test_a_link_that_hears_nothing_is_replaced(
+    proxy: FaultProxy, single: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_redis, "PROBE_IDLE_SECONDS", 0.4)
+    monkeypatch.setattr(broker_redis, "PROBE_ANSWER_SECONDS", 0.8)
+    process = connect(proxy.url)
+    process.subscribe(ROOM)
+    time.sleep(2)
+    assert process.interrupted == [], "the probes come back"
+    assert process.heard == []
+    proxy.fault = "deaf"
+    process.wait_for(lambda: process.interrupted, 5)
+    proxy.fault = ""
+    comes_true(lambda: hears_all(process, [ROOM], process), 5)
 
 
 # -- the server

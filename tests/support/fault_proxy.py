@@ -17,6 +17,8 @@ class FaultProxy:
     "": at once. "slow": each piece after 0.3 s. "trickle": answers come a byte each 50 ms.
     "black hole": nothing goes either way, and no connection ends. "half-open": the server hears
     its clients, and they hear nothing. "refuse": new connections are reset.
+    "deaf": no message of a channel comes, and all else does, as from a server that is not the one
+    to which they are published.
     """
 
     def __init__(self, port: int) -> None:
@@ -72,6 +74,8 @@ class FaultProxy:
                 while self.fault == "black hole" and not self._is_closed:
                     time.sleep(0.01)
                 if self.fault == "half-open" and is_answer:
+                    continue
+                if self.fault == "deaf" and is_answer and b"smessage" in data:
                     continue
                 if self.fault == "slow":
                     time.sleep(0.3)
