@@ -89,6 +89,10 @@ class Broker(Protocol):
     def unsubscribe(self, channels: Sequence[bytes]) -> None:
         """Hear of these no longer. It waits for nothing."""
 
+    def process_died(self, pid: int) -> int:
+        """Another process of this instance has ended without a word: forget its members, unless the
+        broker knows itself. Return how many those were. Raises BrokerDown."""
+
     def close(self) -> None: ...
 
     def let_go(self) -> None:

@@ -65,6 +65,9 @@ class LocalBroker:
     def close(self) -> None:
         self._link.close()
 
+    def process_died(self, pid: int) -> int:
+        return 0  # its link has ended
+
     def let_go(self) -> None:
         self._link.let_go()
 

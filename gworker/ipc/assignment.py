@@ -21,6 +21,7 @@ class Assignment:
     ids: ConnectionIds
     count: int  # how many processes its Worker has
     is_start: bool = False  # the instance starts: what the process needs has to be there
+    instance: str = ""  # the name of the instance among all machines
     broker: str = ""  # the path of the local broker's socket; "": there is none
     user: str | None = None
     group: str | None = None  # as its Worker says; None: as the settings say

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import secrets
 import selectors
 import signal
 import sys
@@ -115,6 +116,7 @@ class Children:
         self._reaped: list[Process] = []  # those that were reaped, and are still to be forgotten
         self.scoreboard = Scoreboard()
         self.ids = ConnectionIds()
+        self.instance = secrets.token_hex(5)  # the name of this instance among all machines
         self.selector = selector
         self._post = post
         self._leave_arbiter = leave_arbiter

@@ -66,7 +66,8 @@ class Spawner:
         declared, count = plan.declarations[place[0]], plan.counts[place[0]]
         assignment = Assignment(
             *place, generation, descriptors, children.scoreboard, children.ids, count,
-            is_start, self._listeners.broker.address, declared.user, declared.group, declared.files,
+            is_start, children.instance, self._listeners.broker.address, declared.user,
+            declared.group, declared.files,
         )  # fmt: skip
 
         def main(row: Row, channel: Channel) -> int:

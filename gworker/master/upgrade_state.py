@@ -46,6 +46,7 @@ def to_document(
         "words": WORDS,
         "scoreboard": fleet.children.scoreboard.fileno(),
         "ids": fleet.children.ids.fileno(),
+        "instance": fleet.children.instance,
         "started": started,
         "terminal": list(terminal),
         "let_be": sorted(fleet.orphans.let_be),
@@ -140,6 +141,7 @@ def restore(fleet: Fleet, document: Document) -> None:
     used = {each["row_number"] for each in _processes(document)}
     fleet.children.scoreboard = Scoreboard(descriptor=document["scoreboard"], used=used)
     fleet.children.ids.adopt(document["ids"])
+    fleet.children.instance = document["instance"]
     for each in document["slots"]:
         fleet.slots[each["worker"], each["id"]] = Slot(**_known(Slot, each))
     for each in document["processes"]:

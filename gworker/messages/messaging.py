@@ -128,11 +128,9 @@ class Messaging(Calls):
     def process_died(self, pid: int) -> None:
         """Another process of this instance has ended. A broker that does not see that by itself
         is told."""
-        tell = getattr(self.broker, "process_died", None)
-        if tell is not None:
-            with contextlib.suppress(BrokerDown):  # then the end of its lease tells
-                tell(pid)
-                self.presence.look_for_leaves()
+        with contextlib.suppress(BrokerDown):  # then the end of its lease tells
+            self.broker.process_died(pid)
+            self.presence.look_for_leaves()
 
     def _declare(self) -> None:
         generation = b"%d" % self._host.generation

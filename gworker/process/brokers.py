@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
 from functools import partial
-from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
@@ -14,6 +11,8 @@ from greenlet import greenlet
 
 from gworker.config.settings import Settings
 from gworker.connection.context import ServerContext
+from gworker.errors import BrokerDown
+from gworker.ipc.assignment import Assignment
 from gworker.ipc.scoreboard import BROKER_STATES, Column, Row
 from gworker.system import fork_guard
 
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from gworker.messages.messaging import Host, Messaging
 
 
-def make_broker(settings: Settings, local_path: str) -> Broker:
-    """The broker that the settings name. local_path: of the socket of this instance's own.
+def make_broker(settings: Settings, assignment: Assignment) -> Broker:
+    """The broker that the settings name. Raises BrokerDown if it is the local one, and this
+    instance has none.
 
     What it needs is imported here, so that a process without messages does without.
     """
@@ -34,22 +34,12 @@ def make_broker(settings: Settings, local_path: str) -> Broker:
     if settings.broker.kind == "local":
         from gworker.broker.local import LocalBroker
 
-        return LocalBroker(local_path, get_hub().loop.run_callback)
+        if not assignment.broker:
+            raise BrokerDown("this instance has no runtime files, and so no local broker")
+        return LocalBroker(assignment.broker, get_hub().loop.run_callback)
     from gworker.broker.redis import RedisBroker
 
-    return RedisBroker(settings.broker, settings.cluster_name or "", _instance())
-
-
-def _instance() -> str:
-    # The same in all processes of this instance: what its arbiter is, on which machine.
-    import psutil
-
-    arbiter = os.getppid()
-    try:
-        begun = psutil.Process(arbiter).create_time()
-    except psutil.NoSuchProcess:  # this process is about to end, too
-        begun = 0.0
-    return sha1(f"{platform.node()} {arbiter} {begun}".encode()).hexdigest()[:10]
+    return RedisBroker(settings.broker, settings.cluster_name or "", instance=assignment.instance)
 
 
 def make_messaging(

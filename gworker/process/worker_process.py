@@ -106,7 +106,7 @@ class WorkerProcess:
         self.until = 0.0  # when it has to have left, once it retires, in monotonic seconds
         self.service.make_messaging = partial(
             brokers.make_messaging,
-            partial(brokers.make_broker, settings, assignment.broker),
+            partial(brokers.make_broker, settings, assignment),
             assignment.generation,
         )
         self._is_start = assignment.is_start

@@ -207,6 +207,17 @@ def test_another_user_reaches_it_in_a_directory_that_is_closed_to_that(open_path
         one.kill()
 
 
+def test_messages_of_worker_processes_go_through_it(instance: Callable[..., Instance]) -> None:
+    one = instance(app("counts_together"), "-w", "2")
+    counts = [int(one.ask("counts", b"x")) for _ in range(3)]
+    assert counts == [1, 2, 3]
+    process = started(one)
+    for path in one.runtime.glob("*.broker"):
+        path.unlink()
+    process.kill()
+    wait_for(lambda: one.ask("counts", b"x") == b"1", "a count that begins anew")
+
+
 def test_a_daemon_has_one_too(instance: Callable[..., Instance]) -> None:
     one = instance(ECHO)
     one.kill()
