@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -15,13 +16,18 @@ from gworker.broker.link import Link
 from gworker.errors import BrokerDown, BrokerError
 from gworker.system.unix_socket import address_of
 
+# Seconds between two words to the broker process, which cuts those that say nothing for
+# `server.LEASE_SECONDS`.
+RENEW_SECONDS = 10.0
+
 
 class LocalBroker:
     """A link to the broker process that listens at `path`. It implements `interface.Broker`.
 
     The broker process forgets a process when its link ends, so a link that is connected again has
     another name.
-    schedule: see `link.Link`. title: what errors call it.
+    schedule: see `link.Link`. title: what errors call it. renew: seconds between two words to the
+    broker process while there is nothing to say.
     """
 
     def __init__(
@@ -29,7 +35,10 @@ class LocalBroker:
         path: str,
         schedule: Callable[[Callable[[], None]], object] = lambda callback: callback(),
         title: str = "the broker process",
+        renew: float = RENEW_SECONDS,
     ) -> None:
+        self._renew = renew
+        self._closing = threading.Event()
         self.process = _new_name()
         self.state: State = "down"
         self.latency = 0.0
@@ -38,7 +47,14 @@ class LocalBroker:
 
     def start(self, listener: Listener, wait: float) -> None:
         self._listener = listener
+        threading.Thread(target=self._keep_lease, name="gworker lease", daemon=True).start()
         self._link.start(wait)
+
+    def _keep_lease(self) -> None:
+        while not self._closing.wait(self._renew):
+            if self.state == "up":
+                with contextlib.suppress(BrokerDown):
+                    self._link.submit("PING")
 
     def call(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
         began = time.monotonic()
@@ -63,6 +79,7 @@ class LocalBroker:
         self._link.unsubscribe(channels)
 
     def close(self) -> None:
+        self._closing.set()
         self._link.close()
 
     def process_died(self, pid: int) -> int:

@@ -11,6 +11,7 @@ import logging
 import select
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,6 +34,10 @@ MAX_WAITING = 16 << 20
 MAX_COMMAND = 4 * MAX_BODY
 MAX_REPLY = 8 << 20
 
+# Seconds after which a client that says nothing is cut: it is stopped, or hangs, and its members
+# are gone until it comes back.
+LEASE_SECONDS = 30.0
+
 _READ_SIZE = 1 << 18
 _NOTHING = object()  # no whole command has been read yet
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
@@ -46,6 +51,7 @@ class _Client:
 
     __slots__ = (
         "channels",
+        "heard",
         "is_ended",
         "is_touched",
         "is_writing",
@@ -65,6 +71,7 @@ class _Client:
         self.operations = operations
         self.reader: Any = Reader(notEnoughData=_NOTHING)
         self.process = b""
+        self.heard = time.monotonic()  # when it has said something
         self.channels: set[bytes] = set()
         self.outgoing: list[bytes] = []  # of this turn
         self.unsent: deque[bytes | memoryview] = deque()  # of turns before
@@ -85,9 +92,14 @@ class _Channel:
 
 
 class BrokerServer:
-    """Serves the clients of `listener`, a unix socket that listens, until SIGTERM."""
+    """Serves the clients of `listener`, a unix socket that listens, until SIGTERM.
 
-    def __init__(self, listener: socket.socket) -> None:
+    lease: seconds after which a silent client is cut.
+    """
+
+    def __init__(self, listener: socket.socket, lease: float = LEASE_SECONDS) -> None:
+        self._lease = lease
+        self._looked_at = time.monotonic()  # for clients that are silent
         self._listeners = [listener]
         self._poller = select.epoll()
         self._clients: dict[int, _Client] = {}  # by descriptor
@@ -133,9 +145,7 @@ class BrokerServer:
         """End after this turn."""
         self._is_ended = True
 
-    def run(
-        self, on_turn: Callable[[], object] = lambda: None, seconds: float | None = None
-    ) -> None:
+    def run(self, on_turn: Callable[[], object] = lambda: None, seconds: float = 1.0) -> None:
         """Serve until SIGTERM, or until a client speaks another version: then it is an upgrade,
         and the next broker process has the new code.
 
@@ -164,6 +174,9 @@ class BrokerServer:
             touched, self._touched = self._touched, []
             for client in touched:
                 self._write(client)
+            now = time.monotonic()
+            if now >= self._looked_at + self._lease / 10:
+                self._cut_silent(now)
         for client in list(self._clients.values()):
             client.socket.close()
         self._poller.close()
@@ -206,6 +219,7 @@ class BrokerServer:
         if not size:
             self._end(client)
             return
+        client.heard = time.monotonic()
         client.reader.feed(self._buffer, 0, size)
         self._touch(client)
         answers = client.outgoing
@@ -257,6 +271,16 @@ class BrokerServer:
         name = client.process.decode(errors="replace") or "without a name"
         log.warning("the broker process cuts the client %s: %s", name, reason)
         self._end(client)
+
+    def _cut_silent(self, now: float) -> None:
+        # A client that could not be heard because this process was stopped itself has its time.
+        since, self._looked_at = self._looked_at, now
+        was_stopped = now - since > self._lease / 2
+        for client in list(self._clients.values()):
+            if was_stopped:
+                client.heard = now
+            elif now - client.heard > self._lease:
+                self._cut(client, f"it has said nothing for {self._lease:g} s")
 
     def _end(self, client: _Client) -> None:
         if client.is_ended:

@@ -79,6 +79,7 @@ class Messaging(Calls):
             host.spawn,
             host.report,
             host.callbacks.get("on_presence"),
+            self._announce_soon,
         )
         self.gaps = 0
         self.state: State = "down"
@@ -462,7 +463,6 @@ class Messaging(Calls):
             self.tell("on_gap", groups, since, until)
 
     def on_fenced(self) -> None:
-        self.presence.fenced()
         self._announce_soon()
 
     def tell(self, name: str, *arguments: object) -> None:

@@ -39,6 +39,9 @@ MOST_ASKED: Final = 16
 # Seconds after which a leave is due, and a little more for its way to the broker.
 LEAVE_SECONDS: Final = 3.1
 
+# Seconds between two announcements to a broker that is up and misses some.
+AGAIN_SECONDS: Final = 5.0
+
 # Leaves in one answer of a broker, which may have more of them then.
 FULL_ANSWER: Final = 1000
 
@@ -117,6 +120,7 @@ class Presence:
 
     client_id_of: of a connection. spawn: runs a function in a greenlet of its own. callback: the
     on_presence of this process. report: counts and logs the exception that is being handled.
+    announce_soon: has `announce` called.
     is_dirty: the broker has to be told something that it was not.
     """
 
@@ -128,8 +132,11 @@ class Presence:
         spawn: Callable[..., object],
         report: Callable[..., None],
         callback: Callable[..., object] | None,
+        announce_soon: Callable[[], object],
     ) -> None:
         self.is_dirty = False
+        self._announce_soon = announce_soon
+        self._announced_at = 0.0  # in monotonic seconds
         self._broker = broker
         self._channels = channels
         self._client_id_of = client_id_of
@@ -174,10 +181,11 @@ class Presence:
             self._groups[channel] = None
             self._look_later()
         try:
+            self._learn_epoch(channel)
             entering = self._entering(channel, connection, membership, previous)
             is_new = entering.answer.wait() == 1
         except BrokerDown as error:
-            self.is_dirty = True
+            self._is_untold()
             if connection in channel.members:
                 known = self._unconfirmed.get((channel, connection), False)
                 self._unconfirmed[channel, connection] = known or error.uncertain
@@ -222,7 +230,7 @@ class Presence:
 
     def _exited_not(self, one: _Exit) -> None:
         self._untold.append(one)
-        self.is_dirty = True
+        self._is_untold()
 
     def _submit_exit(self, one: _Exit) -> None:
         call = self._broker.submit("exit", one.channel, one.process, one.entry.name)
@@ -245,21 +253,17 @@ class Presence:
 
     # ---- after the broker was down, or has lost what it knew of this process
 
-    def fenced(self) -> None:
-        """The broker knows this process under a new name, by which it has nothing."""
-        for channel in self._groups:
-            self._epochs.setdefault(self._broker.partition_of(channel.name), _UNKNOWN)
-
     def announce(self, is_current: Callable[[], bool]) -> None:
         """Tell the broker of all members here. Raises BrokerDown."""
         self.is_dirty = False
+        self._announced_at = time.monotonic()
         try:
             self._find_lost()
             self._announce_exits()
             if self._announce_members(is_current):
                 self._lost.clear()
         except BrokerDown:
-            self.is_dirty = True
+            self._is_untold()
             raise
         if self._events:
             self._collect()
@@ -269,16 +273,27 @@ class Presence:
         names = [channel.name for channel in self._groups]
         names += [each.channel for each in self._untold]
         for partition in {self._broker.partition_of(each) for each in names}:
-            epoch = self._ask_epoch(partition)
+            epoch = self._epoch(self._ask_epoch(partition))
             if self._epochs.get(partition, epoch) != epoch:
                 self._lost.add(partition)
             self._epochs[partition] = epoch
 
-    def _ask_epoch(self, partition: int) -> bytes:
+    def _learn_epoch(self, channel: Channel) -> None:
+        partition = self._broker.partition_of(channel.name)
+        if channel.kind == GROUP and partition not in self._epochs:
+            answer = self._ask_epoch(partition)
+            self._epochs[partition] = _UNKNOWN  # until it is here: the data may be lost before
+            self._epochs[partition] = self._epoch(answer)
+
+    def _ask_epoch(self, partition: int) -> Answer:
         # Of a channel that nobody uses. Any name will do, if all processes find the same one.
         names = (b"e:%d" % number for number in count())
         name = next(each for each in names if self._broker.partition_of(each) == partition)
-        return cast("tuple[bytes, int]", self._broker.call("position", name))[0]
+        return self._broker.submit("position", name)
+
+    @staticmethod
+    def _epoch(answer: Answer) -> bytes:
+        return cast("tuple[bytes, int]", answer.wait())[0]
 
     def _announce_exits(self) -> None:
         while self._untold:
@@ -344,7 +359,7 @@ class Presence:
                     answer.wait()
                 del untold[channel]
         except BrokerDown:  # they are told when it is up
-            self.is_dirty = True
+            self._is_untold()
             for channel, each in self._events.items():
                 untold.setdefault(channel, _Events()).add(each)
             self._events = untold
@@ -362,18 +377,26 @@ class Presence:
         self._due.setdefault(self._broker.partition_of(channel), (when, channel))
         self._look_later()
 
+    def _is_untold(self) -> None:
+        # A broker that is down will be told when it is up; one that has missed a call, by and by.
+        self.is_dirty = True
+        self._look_later()
+
     def _look_later(self) -> None:
         if not self._is_looking and not self._has_ended:
             self._is_looking = True
             self._start(self._look)
 
     def _look(self) -> None:
-        while (self._groups or self._due) and not self._has_ended:
+        while (self._groups or self._due or self.is_dirty) and not self._has_ended:
             time.sleep(ROUND_SECONDS)
             for channel in [each for each in self._groups if not each.members]:
                 del self._groups[channel]
             if self._broker.state != "down" and not self._has_ended:
                 self._take_leaves()
+                if self.is_dirty and time.monotonic() - self._announced_at >= AGAIN_SECONDS:
+                    self._announced_at = time.monotonic()
+                    self._announce_soon()
         self._is_looking = False
 
     def _take_leaves(self) -> None:
@@ -383,9 +406,6 @@ class Presence:
         for partition in [each for each, (when, _) in self._due.items() if when <= now]:
             asked[partition] = self._due.pop(partition)[1]
         try:
-            for partition in asked:
-                if partition in used and not self._epochs.get(partition):
-                    self._epochs[partition] = self._ask_epoch(partition)
             calls = [self._broker.submit("take_due_leaves", each) for each in asked.values()]
             for channel, call in zip(asked.values(), calls, strict=True):
                 leaves = cast("list[list[bytes]]", call.wait())

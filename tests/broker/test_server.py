@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -244,3 +245,34 @@ def test_without_a_descriptor_left_a_client_waits_until_another_one_ends(process
     for end in more:
         assert end.recv(100) == resp.OK
         end.close()
+
+
+@pytest.fixture
+def hasty() -> Iterator[BrokerProcess]:
+    """One that cuts clients soon."""
+    process = BrokerProcess(lease=0.6)
+    yield process
+    process.close()
+
+
+def test_a_client_that_says_nothing_is_cut(hasty):
+    silent, speaks = Client(hasty.path, b"silent"), Client(hasty.path, b"speaks")
+    with silent.socket, speaks.socket:
+        assert silent.ask(b"ENTER", b"g:room", b"silent", b"", b"m", b"anna", b"", b"1") == 1
+        end = time.monotonic() + 1.2
+        while time.monotonic() < end:
+            assert speaks.ask(b"PING") == b"PONG"
+            time.sleep(0.05)
+        assert silent.read() == ""
+        assert speaks.ask(b"COUNT", b"g:room") == 0
+    assert "cuts the client silent: it has said nothing for 0.6 s" in hasty.log.read_text()
+
+
+def test_a_broker_that_was_stopped_takes_nobody_for_silent(hasty):
+    client = Client(hasty.path, b"one")
+    with client.socket:
+        os.kill(hasty.popen.pid, signal.SIGSTOP)
+        time.sleep(1)
+        os.kill(hasty.popen.pid, signal.SIGCONT)
+        time.sleep(0.3)
+        assert client.ask(b"COUNT", b"g:room") == 0

@@ -1,4 +1,4 @@
-"""Runs a broker process. Argument: the descriptor of its listener."""
+"""Runs a broker process. Arguments: the descriptor of its listener, and the lease in seconds."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ import sys
 from gworker.broker.server import BrokerServer
 
 logging.basicConfig(format="%(message)s", level=logging.INFO)
-BrokerServer(socket.socket(fileno=int(sys.argv[1]))).run()
+BrokerServer(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2])).run()

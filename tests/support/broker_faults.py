@@ -36,9 +36,10 @@ def listen(path: str) -> socket.socket:
 
 
 class BrokerProcess:
-    """`path`: where it listens. The listener is held here, as the arbiter does."""
+    """`path`: where it listens. The listener is held here, as the arbiter does. lease: seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: float = 30) -> None:
+        self.lease = lease
         self.directory = tempfile.TemporaryDirectory(prefix="gworker-broker-")
         self.path = os.path.join(self.directory.name, "broker")
         self.log = Path(self.directory.name, "log")
@@ -49,7 +50,7 @@ class BrokerProcess:
     def start(self) -> None:
         with self.log.open("ab") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(self.listener.fileno())],
+                [sys.executable, str(PROGRAM), str(self.listener.fileno()), str(self.lease)],
                 pass_fds=[self.listener.fileno()],
                 stdout=output,
                 stderr=output,

@@ -11,6 +11,7 @@ monkey.patch_all()
 
 import _socket  # noqa: E402
 import socket  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -21,6 +22,7 @@ from gworker import protocols  # noqa: E402
 from gworker.app import worker  # noqa: E402
 from gworker.app.limits import Limits  # noqa: E402
 from gworker.app.worker import Worker  # noqa: E402
+from gworker.broker.interface import Broker  # noqa: E402
 from gworker.broker.memory import MemoryBroker, MemoryServer  # noqa: E402
 from gworker.connection.connection import Connection  # noqa: E402
 from gworker.connection.context import ServerContext  # noqa: E402
@@ -85,11 +87,12 @@ class Client:
 
 
 class Process:
-    """One process. declared: what `messages.declare` was called with."""
+    """One process. server: the one of its broker, or what makes the broker. declared: what
+    `messages.declare` was called with."""
 
     def __init__(
         self,
-        server: MemoryServer,
+        server: MemoryServer | Callable[[], Broker],
         *declared: dict[str, Any],
         name: str = "w",
         generation: int = 1,
@@ -98,7 +101,7 @@ class Process:
         self.worker = Worker(name=name, **callbacks)
         self.row = board.row(board.take())
         self.service = ServerContext(self.worker, Limits(), self.row, get_hub().loop)
-        self.broker = MemoryBroker(server)
+        self.broker = MemoryBroker(server) if isinstance(server, MemoryServer) else server()
         declarations = Declarations()
         for each in declared:
             declarations.add(checked(**each))
