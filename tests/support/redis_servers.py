@@ -48,7 +48,11 @@ class Server:
     def start(self) -> None:
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        wait_for(self._answers, f"the server at port {self.port}")
+        try:
+            wait_for(self._answers, f"the server at port {self.port}")
+        except BaseException:
+            self.kill()
+            raise
 
     def _answers(self) -> bool:
         try:
@@ -164,11 +168,10 @@ def cluster(directory: Path, program: str, replicas: int = 0) -> Iterator[Cluste
 class Watched:
     """A master with a replica, and a Sentinel that watches them under the name `main`."""
 
-    def __init__(self, directory: Path, program: str) -> None:
-        self.master = Server(directory, program)
-        self.replica = Server(directory, program, "--replicaof", "127.0.0.1", str(self.master.port))
+    def __init__(self, directory: Path, program: str, master: Server, replica: Server) -> None:
+        self.master, self.replica = master, replica
         (directory / "sentinel.conf").write_text(
-            f"sentinel monitor main 127.0.0.1 {self.master.port} 1\n"
+            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
             "sentinel down-after-milliseconds main 1500\n"
             "sentinel failover-timeout main 2000\n"
         )
@@ -180,11 +183,17 @@ class Watched:
                 stdout=log, stderr=log,
             )  # fmt: skip
         self.url = f"redis+sentinel://127.0.0.1:{self._port}/main"
+
+    def wait_until_whole(self) -> None:
         wait_for(self._knows_replica, "the Sentinel knows the replica")
         wait_for(
             lambda: "master_link_status:up" in self.replica.ask("INFO", "replication"),
             "the replica follows",
         )
+
+    def kill(self) -> None:
+        self._sentinel.kill()
+        self._sentinel.wait()
 
     def _knows_replica(self) -> bool:
         try:
@@ -196,17 +205,16 @@ class Watched:
             return False
         return [each.get("master-link-status") for each in replicas] == ["ok"]
 
-    def kill(self) -> None:
-        self._sentinel.kill()
-        self._sentinel.wait()
-        self.master.kill()
-        self.replica.kill()
-
 
 @contextmanager
 def watched(directory: Path, program: str) -> Iterator[Watched]:
-    servers = Watched(directory, program)
-    try:
-        yield servers
-    finally:
-        servers.kill()
+    with (
+        single(directory, program) as master,
+        single(directory, program, "--replicaof", "127.0.0.1", str(master.port)) as replica,
+    ):
+        servers = Watched(directory, program, master, replica)
+        try:
+            servers.wait_until_whole()
+            yield servers
+        finally:
+            servers.kill()
