@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import http.client
 import json
 import os
 import re
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,83 +21,25 @@ from typing import Any
 import places
 import psutil
 import pytest
-from instance import DEADLINE, Instance, wait_for
+from example import ANY, Example, Start, fetch, reserved_port, starting
+from instance import DEADLINE, wait_for
 from pki import Pki
 from serving import Lines
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 EXAMPLES = places.EXAMPLES
-ANY = "127.0.0.1:0"
-
-Start = Callable[..., "Example"]
 
 pytestmark = pytest.mark.timeout(
     180
 )  # each step has a deadline of its own; a busy machine may need most of several
 
 
-class Example(Instance):
-    """One example under test."""
-
-    def start_example(self, target: str, *options: str, **environment: str) -> None:
-        """Start `target`, relative to the examples."""
-        variables = [word for pair in environment.items() for word in ("--env", "=".join(pair))]
-        self.start(*options, *variables, target=str(EXAMPLES / target))
-
-    announced = ""
-    """What a daemon said when it was ready; in the foreground that is in the log."""
-
-    def port(self, name: str) -> int:
-        """The port of the Worker whose listen address has the scheme `name`."""
-        said = self.announced or self.read_log()
-        found = re.search(rf" is ready: .*\b{name}://127\.0\.0\.1:(\d+)", said)
-        assert found, said
-        return int(found[1])
-
-    @contextmanager
-    def lines(self, name: str) -> Iterator[Lines]:
-        """A client of a Worker that speaks lines."""
-        with self.connect(name) as client:
-            yield Lines(client)
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """`start(target, *options, **environment)` starts an example; all are stopped in the end."""
-    with ExitStack() as made:
-
-        def one(target: str, *options: str, **environment: str) -> Example:
-            example = Example(tmp_path / target.partition(".")[0], "")
-            made.callback(example.kill)
-            example.start_example(target, *options, **environment)
-            return example
-
+    with starting(tmp_path) as one:
         yield one
-
-
-@contextmanager
-def reserved_port() -> Iterator[int]:
-    """A port that a server with SO_REUSEADDR can bind and no other is given."""
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
-
-
-def fetch(
-    port: int, method: str, path: str, body: str | None = None, **headers: str
-) -> tuple[int, Any, str]:
-    """One HTTP exchange: status, header fields, body."""
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
-    try:
-        client.request(
-            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
-        )
-        response = client.getresponse()
-        return response.status, response.headers, response.read().decode()
-    finally:
-        client.close()
 
 
 # ---- all of them
