@@ -25,6 +25,7 @@ from gworker.app.callbacks import (
 )
 from gworker.app.static_settings import STATIC
 from gworker.config.parsers import nearest
+from gworker.core import send_to_all
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
 from gworker.system import address, directory
@@ -363,10 +364,13 @@ class Worker(metaclass=WorkerType):
         when all others have theirs.
         """
         encoded: dict[Hashable, bytes] = {}
-        taken = 0
         failure: Exception | None = None
-        for connection in self._runtime.connections.values():
-            if not connection.accepts_unsolicited or (exclude and connection in exclude):
+        chosen = list(self._runtime.connections.values())
+        if exclude:
+            chosen = [connection for connection in chosen if connection not in exclude]
+        taken, others = send_to_all(chosen, message)
+        for connection in others:
+            if not connection.accepts_unsolicited:
                 continue
             kind = connection.encoding
             if kind is None:

@@ -30,6 +30,7 @@ __all__ = [
     "parse_pairs",
     "parse_request",
     "register_framing",
+    "send_to_all",
 ]
 
 # One that was built and does not load is an error: it would pass for slowness.
@@ -59,3 +60,4 @@ parse_cookies = implementation.parse_cookies
 parse_pairs = implementation.parse_pairs
 parse_request = implementation.parse_request
 register_framing = implementation.register_framing
+send_to_all = implementation.send_to_all

@@ -319,6 +319,36 @@ def send(ConnectionState connection not None, data, raw=False):
     return is_sent != 0
 
 
+def send_to_all(connections, message):
+    cdef ConnectionState connection
+    cdef TransportState io
+    cdef Framing framing
+    cdef int is_sent
+    cdef Py_ssize_t taken = 0
+    cdef list others = []
+    for each in connections:
+        is_sent = -1
+        if type(each) is CONNECTION:
+            connection = <ConnectionState>each
+            framing = <Framing>framings.get(type(connection.protocol_machine))
+            if (
+                connection.state == established_state
+                and framing is not None
+                and not framing.is_exchange
+                and connection.observer is None
+                and not connection.parser_paused
+                and type(connection.io) is TRANSPORT
+            ):
+                io = <TransportState>connection.io
+                if io.write_buffer is None and io.bits.is_simple == PLAIN:
+                    is_sent = framing.send(connection.protocol_machine, io, message)
+        if is_sent < 0:
+            others.append(each)
+        else:
+            taken += is_sent
+    return taken, others
+
+
 cdef bint send_parts(
     TransportState io, const char *head, Py_ssize_t head_size, const char *body, Py_ssize_t size,
     bint is_line, source,

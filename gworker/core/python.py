@@ -22,6 +22,7 @@ from gworker.core.states import (
     accelerate,
     accelerated_send,
     register_framing,
+    send_to_all,
 )
 from gworker.core.status import status_line
 
@@ -44,6 +45,7 @@ __all__ = [
     "parse_pairs",
     "parse_request",
     "register_framing",
+    "send_to_all",
     "split_target",
 ]
 

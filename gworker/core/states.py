@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 Send = TypeVar("Send", bound=Callable[..., bool])
+_Connection = TypeVar("_Connection")
 
 
 class ServerState:
@@ -56,3 +57,11 @@ def register_framing(_name: str, _protocol: type, **_details: object) -> None:
 def accelerated_send(send: Send) -> Send:
     """Return `Connection.send`, which leaves what is not simple to `send`."""
     return send
+
+
+def send_to_all(
+    connections: Sequence[_Connection], _message: object
+) -> tuple[int, Sequence[_Connection]]:
+    """Send a message, which answers nothing, where that is simple: to how many, and those that are
+    left to the caller. The connections of neither are gone."""
+    return 0, connections

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Container, Hashable, Sequence
 from typing import Any, Final
 
+from gworker.core import send_to_all
+
 log = logging.getLogger("gworker")
 
 # Seconds of work after which others have their turn.
@@ -71,8 +73,10 @@ class Delivery:
     def _send(
         self, content: str | bytes, members: Sequence[Any], slow: str, encoded: dict[Any, bytes]
     ) -> None:
-        taken = refused = 0
-        rest = iter(members)
+        # What is simple is framed for each anew, which costs less than to ask how it is encoded.
+        taken, others = send_to_all(members, content)
+        refused = len(members) - taken - len(others)
+        rest = iter(others)
         while True:
             try:
                 for connection in rest:
