@@ -1,0 +1,199 @@
+"""Who comes to rooms and leaves them, over the processes of a running instance."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import places
+import pytest
+from instance import DEADLINE, wait_for
+from serving import Served, serve
+
+pytestmark = pytest.mark.timeout(120)
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(
+        tmp_path_factory, places.app("present"), "-w", "4", "--graceful-timeout", "1"
+    ) as one:
+        yield one
+
+
+class Member:
+    """A client that has joined a room. joined, left: users, in the order in which it has heard of
+    them, with the time."""
+
+    def __init__(self, app: Served, group: str, uid: str, ends: ExitStack) -> None:
+        self.uid = uid
+        self.joined: list[str] = []
+        self.left: list[tuple[str, float]] = []
+        self._answers: list[object] = []
+        self.socket = ends.enter_context(
+            socket.create_connection(("127.0.0.1", app.port("lobby")), timeout=DEADLINE)
+        )
+        self.socket.settimeout(None)
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+        ends.callback(self.close)
+        self.pid = self.call("join", group, uid)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join(DEADLINE)
+
+    def _read(self) -> None:
+        with self.socket.makefile() as lines, suppress(ConnectionResetError):
+            for line in lines:
+                message = json.loads(line)
+                if "answer" in message:
+                    self._answers.append(message["answer"])
+                else:
+                    self.joined += [each[1] for each in message["joined"]]
+                    assert all(each[2] == {"of": each[1]} for each in message["left"])
+                    self.left += [(each[1], time.monotonic()) for each in message["left"]]
+
+    def call(self, *call: object) -> object:
+        self.socket.sendall(json.dumps(call).encode() + b"\n")
+        wait_for(lambda: self._answers, "an answer")
+        return self._answers.pop()
+
+    @property
+    def has_ended(self) -> bool:
+        return not self.thread.is_alive()
+
+    def clear(self) -> None:
+        self.joined.clear()
+        self.left.clear()
+
+
+class Room:
+    """members: one in each of four processes, of users 0 to 3."""
+
+    def __init__(self, app: Served, ends: ExitStack) -> None:
+        self.app = app
+        self.ends = ends
+        self.name = f"room.{next(NUMBERS)}"
+        found: dict[object, Member] = {}
+        for number in itertools.count():
+            one = Member(app, self.name, f"{self.name} {number}", ends)
+            if one.pid in found:
+                one.call("leave", self.name)
+                one.close()
+            else:
+                found[one.pid] = one
+            if len(found) == 4:
+                break
+        self.members = list(found.values())
+        time.sleep(4.5)  # until those that were too many are forgotten
+        for each in self.members:
+            each.clear()
+
+    def enter(self, uid: str) -> Member:
+        one = Member(self.app, self.name, uid, self.ends)
+        self.members.append(one)
+        return one
+
+    def count(self) -> object:
+        return self.members[0].call("count", self.name)
+
+    def is_silent(self) -> bool:
+        return not any(each.joined or each.left for each in self.members)
+
+
+@pytest.fixture
+def room(app: Served) -> Iterator[Room]:
+    with ExitStack() as ends:
+        yield Room(app, ends)
+
+
+def test_all_hear_who_comes_and_who_leaves(room: Room) -> None:
+    before = list(room.members)
+    one = room.enter("guest")
+    wait_for(lambda: [each.joined for each in room.members] == [["guest"]] * 5, "the join")
+    one.close()
+    gone_at = time.monotonic()
+    wait_for(lambda: room.count() == 4, "one less")
+    assert time.monotonic() - gone_at < 1
+    wait_for(lambda: all(each.left for each in before), "the leave")
+    assert all(3 <= when - gone_at < 6 for each in before for _, when in each.left)
+    assert [[uid for uid, _ in each.left] for each in before] == [["guest"]] * 4
+
+
+def test_a_process_that_is_killed(room: Room) -> None:
+    dead = room.members.pop()
+    others = [room.enter("same process") for _ in range(8)]
+    lost = {each.uid for each in others if each.pid == dead.pid}
+    stay = {each.uid for each in others if each.pid != dead.pid}
+    room.members = [each for each in room.members if each.pid != dead.pid]
+    for each in room.members:
+        each.clear()
+    os.kill(int(str(dead.pid)), signal.SIGKILL)
+    killed_at = time.monotonic()
+    wait_for(lambda: room.count() == len(room.members), "its members are gone")
+    assert room.members[0].call("is_online", dead.uid) is False
+    assert time.monotonic() - killed_at < 1
+    wait_for(lambda: all(each.left for each in room.members), "the leave")
+    left = {dead.uid} | (lost - stay)
+    for each in room.members:
+        assert {uid for uid, _ in each.left} == left
+        assert all(3 <= when - killed_at < 6 for _, when in each.left)
+        assert each.joined in ([], ["same process"]), "it may have been on its way"
+    assert room.members[0].call("is_online", room.members[1].uid) is True
+
+
+def test_a_client_whose_connection_breaks_again_and_again(room: Room) -> None:
+    for number in (0, 2, 3):
+        uid = room.members[number].uid
+        room.members.pop(number).close()
+        time.sleep(1)
+        room.members.insert(number, Member(room.app, room.name, uid, room.ends))
+    time.sleep(4.5)
+    assert room.is_silent()
+    assert room.count() == 4
+
+
+def test_a_reload_after_which_all_come_back(room: Room) -> None:
+    old = list(room.members)
+
+    def come_back(number: int) -> None:
+        wait_for(lambda: old[number].has_ended, "the connection ends")
+        room.members[number] = Member(room.app, room.name, old[number].uid, room.ends)
+
+    threads = [threading.Thread(target=come_back, args=(number,)) for number in range(4)]
+    for each in threads:
+        each.start()
+    assert room.app.reload()["exit"] == 0
+    for each in threads:
+        each.join(DEADLINE)
+    assert not set(old) & set(room.members)
+    time.sleep(4.5)
+    assert room.is_silent()
+    assert room.count() == 4
+
+
+def test_a_broker_process_that_is_killed(room: Room) -> None:
+    pid = room.app.status()["broker"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    killed_at = time.monotonic()
+    room.members.pop().close()
+    room.members.pop().close()
+    wait_for(lambda: room.count() == 2, "all are announced again")
+    assert time.monotonic() - killed_at < 5
+    new = room.enter("new")
+    wait_for(lambda: all(each.left for each in room.members[:2]), "the leave")
+    time.sleep(4.5)
+    for each in room.members[:2]:
+        assert each.joined == ["new"]
+    assert new.joined == ["new"]
