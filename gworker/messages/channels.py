@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gworker.messages.declarations import DEFAULT, Declaration
 from gworker.messages.functions import Functions
+
+if TYPE_CHECKING:
+    from gworker.messages.positions import Backlog
 
 # Kinds of channels, with which their names begin. Nobody subscribes to DATA.
 GROUP, USER, INBOX, EVERYONE, DATA = b"g:", b"u:", b"i:", b"b:", b"d:"
@@ -26,12 +29,13 @@ class Channel:
     name: its name with the broker. text: of the group or the user. members: connections, in the
     order in which they joined. functions: what is called with its messages. is_heard: the broker
     sends its messages. received: so many frames since then. epoch, offset: of the last message of a
-    channel that keeps them; ("", 0) elsewhere, and before the first.
+    channel that keeps them; ("", 0) elsewhere, and before the first. backlog: its last messages,
+    while connections come from a predecessor; else None.
     """
 
     __slots__ = (
-        "declaration", "epoch", "functions", "is_heard", "members", "name", "offset", "received",
-        "text",
+        "backlog", "declaration", "epoch", "functions", "is_heard", "members", "name", "offset",
+        "received", "text",
     )  # fmt: skip
 
     def __init__(self, kind: bytes, text: str, declaration: Declaration = DEFAULT) -> None:
@@ -41,6 +45,7 @@ class Channel:
         self.members: dict[Any, None] = {}
         self.functions: Functions | None = None
         self.is_heard = False
+        self.backlog: Backlog | None = None
         self.received = 0
         self.epoch = ""
         self.offset = 0
@@ -55,7 +60,12 @@ class Channel:
     @property
     def is_needed(self) -> bool:
         """True while something here is to get its messages."""
-        return bool(self.members) or self.functions is not None or self.kind in (INBOX, EVERYONE)
+        return (
+            bool(self.members)
+            or self.functions is not None
+            or self.backlog is not None
+            or self.kind == EVERYONE
+        )
 
 
 class Channels:

@@ -43,6 +43,11 @@ def presence(joined: Sequence[Any], left: Sequence[Any]) -> Order:
     return {"do": "presence", "joined": joined, "left": left}
 
 
+def marker(text: str) -> Order:
+    """A place among the messages of a channel (`positions`)."""
+    return {"do": "marker", "marker": text}
+
+
 class Obeying(Protocol):
     """What a process does with its connections."""
 
@@ -52,6 +57,7 @@ class Obeying(Protocol):
     def members_changed(
         self, channel: Channel, joined: Sequence[Any], left: Sequence[Any]
     ) -> None: ...
+    def marked(self, channel: Channel, marker: str) -> None: ...
     def each(self, connections: Iterable[Any], do: Callable[[Any], object]) -> None:
         """Call `do` with each, in slices. What it raises costs no other."""
 
@@ -75,6 +81,8 @@ def obey(process: Obeying, channel: Channel, targets: list[Any], data: bytes) ->
             close_others(process, targets, kept)
         case {"do": "presence", "joined": list(joined), "left": list(left)}:
             process.members_changed(channel, joined, left)
+        case {"do": "marker", "marker": str(text)}:
+            process.marked(channel, text)
         case {"do": str()}:
             pass
         case _:

@@ -70,6 +70,10 @@ class Delivery:
             if start >= size:
                 return
 
+    def send(self, content: str | bytes, members: Sequence[Any], slow: str) -> None:
+        """Send to a few, in one go."""
+        self._send(content, members, slow, {})
+
     def _send(
         self, content: str | bytes, members: Sequence[Any], slow: str, encoded: dict[Any, bytes]
     ) -> None:

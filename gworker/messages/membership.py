@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gworker.messages.channels import Channel
@@ -22,11 +23,23 @@ class Joined(NamedTuple):
     position: str = ""
 
 
+class Belongings(NamedTuple):
+    """What one connection is a member of, as plain values. groups: with what it shows of itself
+    there. inbox: in its client id; "" if nobody has asked for that. calls: of publish_many, of
+    which it has got a message."""
+
+    groups: list[tuple[str, bytes]]
+    uid: str | None = None
+    is_single: bool = False
+    inbox: str = ""
+    calls: Sequence[str] = ()
+
+
 class Membership:
     """channels: its groups, in the order in which it joined. user: the channel of the user to whom
-    it is bound. infos: what it shows of itself, by channel. inbox: under which its client id is
-    known, if that is another than its process's. is_single: its bind is to close the others, and
-    the broker has not said so yet.
+    it is bound. infos: what it shows of itself, by channel. inbox: the channel of its client id;
+    None: nobody has asked for that. is_single: its bind is to close the others, and the broker has
+    not said so yet.
     """
 
     __slots__ = ("channels", "inbox", "infos", "is_single", "user")
@@ -35,7 +48,7 @@ class Membership:
         self.channels: dict[Channel, None] = {}
         self.infos: dict[Channel, bytes] | None = None
         self.user: Channel | None = None
-        self.inbox = ""
+        self.inbox: Channel | None = None
         self.is_single = False
 
     @property
@@ -45,6 +58,25 @@ class Membership:
     @property
     def uid(self) -> str | None:
         return None if self.user is None else self.user.text
+
+    @property
+    def all_channels(self) -> Iterator[Channel]:
+        """Its groups, its user and its inbox."""
+        yield from self.channels
+        if self.user is not None:
+            yield self.user
+        if self.inbox is not None:
+            yield self.inbox
+
+    def belongings(self, calls: Sequence[str]) -> Belongings:
+        """See `Belongings`."""
+        return Belongings(
+            [(each.text, self.info(each)) for each in self.channels],
+            self.uid,
+            self.is_single,
+            "" if self.inbox is None else self.inbox.text,
+            calls,
+        )
 
     def info(self, channel: Channel) -> bytes:
         return b"" if self.infos is None else self.infos.get(channel, b"")

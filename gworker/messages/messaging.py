@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gworker.broker.interface import Broker, State
 from gworker.errors import BrokerDown, ConfigError
@@ -23,9 +23,13 @@ from gworker.messages.calls import Calls
 from gworker.messages.channels import EVERYONE, GROUP, INBOX, USER, Channel, Channels
 from gworker.messages.declarations import Declarations, conflict, declared
 from gworker.messages.delivery import SLICE_SECONDS, Delivery
+from gworker.messages.frame import Frame
 from gworker.messages.functions import Function, Functions
-from gworker.messages.membership import Joined, Membership, presence_text
-from gworker.messages.presence import Presence
+from gworker.messages.membership import Belongings, Joined, Membership, presence_text
+from gworker.messages.presence import Presence, in_background
+
+if TYPE_CHECKING:
+    from gworker.messages.positions import Departure
 
 log = logging.getLogger("gworker")
 
@@ -92,6 +96,14 @@ class Messaging(Calls):
         self._announcement = 0  # the number of the last one: an earlier one gives up
         self._is_dirty = False  # something was not told, as the broker was down
         self._calls: dict[str, tuple[float, set[Any]]] = {}  # of publish_many: when, and who
+        self._has_moved: set[str] = set()  # inboxes of which other processes have connections
+        self.departures: list[Departure] = []
+        self._is_delivering = False
+        self._after_delivery: list[Callable[[], None]] = []
+        self._open_gaps: dict[str, float] = {}  # groups, and since when; to be told when it is up
+        # What the parts of it need of its process.
+        self.spawn = host.spawn
+        self.report = host.report
         self._unreadable = 0
 
     # ---- its life
@@ -110,8 +122,7 @@ class Messaging(Calls):
                 if must_be_up:
                     raise
                 self._is_dirty = True
-            everyone = [self.channels.obtain(EVERYONE, text) for text in ("", self._host.worker)]
-            self.hear(everyone)
+            self.hear(self.everyone)
             self.is_ready = True
 
     def end(self) -> None:
@@ -146,23 +157,27 @@ class Messaging(Calls):
 
     def client_id_of(self, connection: Any) -> str:
         membership: Membership | None = connection.membership
-        inbox = self.inbox
-        if membership is not None and membership.inbox:
-            inbox = membership.inbox
-        elif self.channels.get(INBOX + inbox.encode()) is None:
-            self.hear([self.channels.obtain(INBOX, inbox)])
+        channel = None if membership is None else membership.inbox
+        if channel is None and connection.status != "closed":
+            channel = self.channels.obtain(INBOX, self.inbox)
+            membership = connection.membership = membership or Membership()
+            membership.inbox = channel
+            channel.members[connection] = None
+            self.hear([channel])
+        inbox = self.inbox if channel is None else channel.text
         return f"{inbox}.{frame.base36(connection.id)}"
 
     def is_gone(self, client_id: str) -> bool:
         inbox, _, number = client_id.partition(".")
-        return inbox == self.inbox and self._connection(inbox, number) is None
+        is_ours = inbox == self.inbox and inbox not in self._has_moved
+        return is_ours and self._connection(inbox, number) is None
 
     def _connection(self, inbox: str, number: str) -> Any:
         # The one of that client id, if it is here; else None.
         connection = self._host.connections.get(int(number, 36))
-        membership = None if connection is None else connection.membership
-        own = self.inbox if membership is None else membership.inbox or self.inbox
-        return connection if own == inbox else None
+        membership: Membership | None = None if connection is None else connection.membership
+        channel = None if membership is None else membership.inbox
+        return connection if channel is not None and channel.text == inbox else None
 
     def join_group(
         self, connection: Any, group: str, since: str | None = None, presence: Any = None
@@ -252,6 +267,8 @@ class Messaging(Calls):
         for channel in membership.channels:
             self._remove(channel, connection, membership)
         self._unbind(connection, membership)
+        if membership.inbox is not None:
+            self._remove(membership.inbox, connection, membership)
         connection.membership = None
 
     def _membership(self, connection: Any) -> Membership | None:
@@ -300,7 +317,7 @@ class Messaging(Calls):
     def _sweep_later(self) -> None:
         if not self._is_sweeping:
             self._is_sweeping = True
-            threading.Thread(target=self._sweep, name="gworker messages", daemon=True).start()
+            in_background(self._sweep)
 
     def _sweep(self) -> None:
         while (self.channels.has_idle or self._calls) and not self._has_ended:
@@ -337,17 +354,24 @@ class Messaging(Calls):
         found = self.channels.get(channel)
         if found is None:  # it was left a moment ago
             return
+        found.received += 1
+        if found.backlog is not None:
+            self.show(found, found.backlog.add(payload))
+        self._is_delivering = True
         try:
             self._take(found, payload)
         except ValueError as error:
             self._unreadable += 1
             if self._unreadable == 1:
                 log.warning("a message of %r cannot be read, and is dropped: %s", channel, error)
+        finally:
+            self._is_delivering = False
+            if self._after_delivery:
+                self._call_after_delivery()
 
     def _take(self, channel: Channel, payload: bytes) -> None:
         epoch, offset, body = frame.arrived(payload)
         message = frame.decoded(body)
-        channel.received += 1
         if epoch:
             if epoch == channel.epoch and offset <= channel.offset:
                 return
@@ -362,15 +386,11 @@ class Messaging(Calls):
             self.delivery.dropped += 1
         if not targets:
             return
-        content = message.content
-        declaration = channel.declaration
-        if declaration.wrap is not None:
-            wrapped = self._wrapped(channel, message.message, frame.position(epoch, offset))
-            if wrapped is None:
-                return
-            content = wrapped
+        content = self._content(channel, message, frame.position(epoch, offset))
+        if content is None:
+            return
         still = channel.members if channel.members else None
-        self.delivery.deliver(content, targets, declaration.slow, still)
+        self.delivery.deliver(content, targets, channel.declaration.slow, still)
 
     def _targets(self, channel: Channel, header: Mapping[str, Any]) -> list[Any]:
         # The connections that a message of a channel is for.
@@ -380,10 +400,16 @@ class Messaging(Calls):
             if not isinstance(number, str):
                 raise ValueError("it is for no connection")
             one = self._connection(channel.text, number)
-            return [] if one is None else [one]
-        found = list(self._host.connections.values() if kind == EVERYONE else channel.members)
-        if not header:
-            return found
+            return [one] if one in channel.members else []
+        if kind != EVERYONE:
+            found = list(channel.members)
+        else:
+            found = list(self._host.connections.values())
+            if channel.backlog is not None and (hidden := channel.backlog.hidden):
+                found = [each for each in found if each not in hidden]
+        return self._chosen(found, header) if header else found
+
+    def _chosen(self, found: list[Any], header: Mapping[str, Any]) -> list[Any]:
         left_out = self._left_out(header)
         if (call := header.get(frame.CALL)) is not None:
             left_out |= (seen := self._seen(str(call)))
@@ -416,16 +442,143 @@ class Messaging(Calls):
         while self._calls and next(iter(self._calls.values()))[0] < until:
             del self._calls[next(iter(self._calls))]
 
-    def _wrapped(self, channel: Channel, message: Any, position: str) -> str | bytes | None:
-        # What the connections get in its place; None: that failed.
+    def _content(self, channel: Channel, message: Frame, position: str) -> str | bytes | None:
+        # What connections get of a message; None: that failed.
         wrap = channel.declaration.wrap
-        assert wrap is not None
+        if wrap is None:
+            return message.content
         try:
-            kind, data = frame.serialized(wrap(message, position))
+            kind, data = frame.serialized(wrap(message.message, position))
         except Exception:
             self._host.report("wrap of the groups %r: exception", channel.declaration.pattern)
             return None
         return data if kind == frame.BINARY else data.decode()
+
+    # ---- connections that move: from the event loop, without waiting (`positions`)
+
+    @property
+    def everyone(self) -> list[Channel]:
+        """The channels that all connections of this process hear."""
+        return [self.channels.obtain(EVERYONE, text) for text in ("", self._host.worker)]
+
+    def channel(self, kind: bytes, text: str) -> Channel:
+        """A channel, known from now on."""
+        if kind == GROUP:
+            return self.channels.obtain(kind, text, self.declarations.of(text))
+        return self.channels.obtain(kind, text)
+
+    def marked(self, channel: Channel, marker: str) -> None:
+        if channel.backlog is not None:
+            channel.backlog.mark(marker)
+        for departure in self.departures:
+            departure.marked(channel, marker)
+
+    def after_delivery(self, function: Callable[[], None]) -> None:
+        """Call `function`, which waits for nothing, while no message is being delivered."""
+        if self._is_delivering:
+            self._after_delivery.append(function)
+        else:
+            function()
+
+    def _call_after_delivery(self) -> None:
+        functions, self._after_delivery = self._after_delivery, []
+        for function in functions:
+            try:
+                function()
+            except Exception:
+                self.report("connections that move: exception")
+
+    def give_away(self, connection: Any) -> Belongings:
+        """Another process has it now: it is a member of nothing here. The broker is not told."""
+        membership: Membership = connection.membership
+        calls = [each for each, (_, seen) in self._calls.items() if connection in seen]
+        for channel in membership.all_channels:
+            channel.members.pop(connection, None)
+            self.left(channel)
+        if membership.inbox is not None:
+            self._has_moved.add(membership.inbox.text)
+        connection.membership = None
+        return membership.belongings(calls)
+
+    def adopt(self, connection: Any, belongings: Belongings) -> Iterable[Channel]:
+        """It is what it was in its last process. It gets messages once it is shown (`show`)."""
+        membership: Membership = connection.membership or Membership()
+        connection.membership = membership
+        for group, info in belongings.groups:
+            channel = self.channel(GROUP, group)
+            membership.channels[channel] = None
+            membership.set_info(channel, info)
+        if belongings.uid is not None:
+            membership.user = self.channel(USER, belongings.uid)
+            membership.is_single = belongings.is_single
+        if belongings.inbox:
+            membership.inbox = self.channel(INBOX, belongings.inbox)
+        for call in belongings.calls:
+            self._seen(call).add(connection)
+        return list(membership.all_channels)
+
+    def show(self, channel: Channel, connections: Iterable[Any]) -> None:
+        """They get the messages of the channel from now on."""
+        if channel.kind == EVERYONE:
+            if channel.backlog is not None:
+                channel.backlog.hidden.difference_update(connections)
+            return
+        for connection in connections:
+            membership: Membership | None = connection.membership
+            if membership is not None and channel in membership.all_channels:
+                channel.members[connection] = None
+
+    def replay(
+        self, channel: Channel, payload: bytes, connections: list[Any], obeying: control.Obeying
+    ) -> None:
+        """Do with some of a channel's connections what a message says that came before."""
+        try:
+            epoch, offset, body = frame.arrived(payload)
+            message = frame.decoded(body)
+            header = message.header
+            targets = [each for each in connections if self._still_hears(channel, each)]
+            if channel.kind == INBOX:
+                one = self._connection(channel.text, str(header.get(frame.TARGET)))
+                targets = [one] if one in targets else []
+            elif header:
+                users = header.get(frame.EXCLUDED_USERS, ())
+                targets = [each for each in self._chosen(targets, header) if each.uid not in users]
+            if message.kind == frame.CONTROL:
+                control.obey(obeying, channel, targets, message.data)
+                return
+        except ValueError:  # it was told when it came
+            return
+        if targets:
+            content = self._content(channel, message, frame.position(epoch, offset))
+            if content is not None:
+                self.delivery.send(content, targets, channel.declaration.slow)
+
+    def _still_hears(self, channel: Channel, connection: Any) -> bool:
+        return channel.kind == EVERYONE or connection in channel.members
+
+    def announce_moved(self, moved: Mapping[Channel, Sequence[Any]], process: bytes) -> None:
+        """Hear of these channels, and tell the broker whose members were those of `process`."""
+        under_way = self.presence.submit_moved(moved, process)
+        if under_way or not all(channel.is_heard for channel in moved):
+            self.spawn(self._finish_moved, list(moved), under_way)
+
+    def _finish_moved(self, channels: Sequence[Channel], under_way: list[Any]) -> None:
+        self.start()
+        self.hear(channels)
+        self.presence.finish_moved(under_way)
+
+    def tell_gap(self, groups: Sequence[str], since: float) -> None:
+        """Messages since then may be missing: until now, or until the broker is up."""
+        self.gaps += len(groups)
+        if self.broker.state == "down":
+            self._open_gaps.update((each, self._open_gaps.get(each, since)) for each in groups)
+        else:
+            self.tell("on_gap", list(groups), since, time.time())
+
+    def _tell_open_gaps(self) -> None:
+        gaps, self._open_gaps = self._open_gaps, {}
+        if gaps:
+            self.tell("on_gap", list(gaps), min(gaps.values()), time.time())
 
     # ---- what orders do (`control.Obeying`)
 
@@ -453,14 +606,27 @@ class Messaging(Calls):
         before, self.state = self.state, state
         if before != state:
             self.tell("on_broker_state", state)
+        if state != "down":
+            self._tell_open_gaps()
         if state != "down" and (self._is_dirty or self.presence.is_dirty):
             self._announce_soon()
 
     def on_interrupted(self, channels: Sequence[bytes], since: float, until: float) -> None:
+        for name in channels:
+            self._interrupt(self.channels.get(name))
         groups = [each.text for each in self.channels.of_groups(channels)]
         self.gaps += len(groups)
         if groups:
             self.tell("on_gap", groups, since, until)
+
+    def _interrupt(self, channel: Channel | None) -> None:
+        # Where connections that move are in it is known no longer.
+        if channel is None:
+            return
+        for departure in self.departures:
+            departure.interrupt(channel)
+        if channel.backlog is not None:
+            self.show(channel, channel.backlog.interrupt())
 
     def on_fenced(self) -> None:
         self._announce_soon()
@@ -474,9 +640,7 @@ class Messaging(Calls):
         self._announcement += 1
         self._is_dirty = False
         number = self._announcement
-        threading.Thread(
-            target=self._announce, args=(number,), name="gworker messages", daemon=True
-        ).start()
+        in_background(self._announce, number)
 
     def _announce(self, number: int) -> None:
         # Tell the broker all that it has to know of this process.

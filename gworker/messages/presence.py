@@ -7,13 +7,13 @@ later. Both go to the channel of the group, so that all processes see them in on
 
 from __future__ import annotations
 
+import _thread
 import json
 import logging
 import random
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple, cast
 
@@ -52,6 +52,14 @@ BATCH: Final = 200
 FRAME_BYTES: Final = 1 << 18
 
 _UNKNOWN: Final = b""
+
+
+def in_background(work: Callable[..., object], *arguments: object) -> None:
+    """Run `work` in a thread, or greenlet, of its own.
+
+    `threading.Thread.start` waits until it runs, which nothing may do in the event loop.
+    """
+    _thread.start_new_thread(work, arguments)
 
 
 class _Entry(NamedTuple):
@@ -215,6 +223,35 @@ class Presence:
             events = self._events.setdefault(channel.name, _Events())
             events.joined[entering.entry.identity] = member_of(entering.entry)
             self._collect()
+
+    def submit_moved(
+        self, moved: Mapping[Channel, Sequence[Any]], previous: bytes
+    ) -> list[_Entering]:
+        """Members of the process `previous` are here now. It waits for nothing: `finish_moved` does
+        that, with what this returns."""
+        under_way = []
+        for channel, connections in moved.items():
+            if not (channel.declaration.presence or channel.kind == USER):
+                continue
+            if channel.kind == GROUP:
+                self._groups[channel] = None
+                self._look_later()
+            for connection in connections:
+                membership: Membership | None = connection.membership
+                if membership is None:
+                    continue
+                try:
+                    under_way.append(self._entering(channel, connection, membership, previous))
+                except BrokerDown:  # the broker has it, of another process
+                    self.is_dirty = True
+        return under_way
+
+    def finish_moved(self, under_way: list[_Entering]) -> None:
+        try:
+            for each in under_way:
+                each.answer.wait()
+        except BrokerDown:
+            self.is_dirty = True
 
     def exit(self, channel: Channel, connection: Any, membership: Membership) -> None:
         """A connection is a member no longer. It waits for nothing."""
@@ -456,7 +493,7 @@ class Presence:
             del self._waiting[channel]
 
     def _start(self, work: Callable[[], None]) -> None:
-        threading.Thread(target=work, name="gworker presence", daemon=True).start()
+        in_background(work)
 
 
 def _member(given: Any) -> Member:
