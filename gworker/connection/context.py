@@ -135,16 +135,21 @@ class ServerContext(ServerState):
 
     def start_messaging(self, wait: float | None = None, must_be_up: bool = False) -> Messaging:
         """Connect to the broker, unless that was done: see `Messaging.start`."""
-        found = self._messaging
-        if found is None:
-            if self.make_messaging is None:
-                raise RuntimeError("there are no groups and users outside a worker process")
-            found = self._messaging = self.make_messaging(self)
+        found = self.unstarted_messaging
         if wait is None:
             found.start()
         else:
             found.start(wait, must_be_up)
         return found
+
+    @property
+    def unstarted_messaging(self) -> Messaging:
+        """The groups and users of this process, which may not be connected to the broker yet."""
+        if self._messaging is None:
+            if self.make_messaging is None:
+                raise RuntimeError("there are no groups and users outside a worker process")
+            self._messaging = self.make_messaging(self)
+        return self._messaging
 
     @property
     def used_messaging(self) -> Messaging | None:

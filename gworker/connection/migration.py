@@ -25,9 +25,11 @@ Deferred = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Migration:
-    """The calls that wait, of the connection number `id`."""
+    """The calls that wait, of the connection number `id`. belongings: what it was a member of when
+    it was packed; None: of nothing."""
 
     id: int
+    belongings: Any = None
     deferred: list[Deferred] = field(default_factory=list)
     size: int = 0  # bytes that were encoded and wait
 
@@ -76,7 +78,8 @@ def resume(connection: AnyConnection) -> None:
 
 
 def forget(connection: AnyConnection) -> list[Deferred]:
-    """The other process has taken it: forget it, without a word to the peer or to the user.
+    """The other process has taken it: forget it, without a word to the peer or to the user. What it
+    was a member of was given away before.
 
     Its descriptor has left the epoll set before (`suspend`). Returns what was asked of it
     meanwhile: the other process has to do that.
@@ -125,12 +128,15 @@ def state(connection: AnyConnection) -> dict[str, Any]:
         "paused": connection.parser_paused,
         "context": connection.app_context,
         "observer": None if connection.observer is None else connection.observer.state(),
+        "belongings": None if connection.membership is None else connection.membership.belongings(),
     }
 
 
 def restore(connection: AnyConnection, state: dict[str, Any]) -> None:
     # While it is suspended.
     connection.accepted_at = state["accepted_at"]
+    if connection.migration is not None:
+        connection.migration.belongings = state["belongings"]
     connection.io.restore(state["transport"])
     connection.request = request = state["request"]
     if isinstance(request, Request):

@@ -8,6 +8,7 @@ import mmap
 import os
 import pickle
 from collections import deque
+from typing import TYPE_CHECKING
 
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
@@ -16,6 +17,9 @@ from gworker.handover.link import MAX_REASON, VERSION, Batch, Link
 from gworker.handover.state import CannotThawError, thaw
 from gworker.ipc.fd_socket import Message
 from gworker.system import fork_guard
+
+if TYPE_CHECKING:
+    from gworker.messages.positions import Arrival, Moved
 
 log = logging.getLogger("gworker")
 
@@ -30,6 +34,7 @@ class HandoverReceiver:
         service.registry.expected += self._expected
         # Ours, but their predecessor has not said yet what it owes them.
         self._arriving: deque[Batch] = deque()
+        self._arrival: Arrival | None = None  # None: the sender has no messages
         self._link = Link(service.loop, descriptor, self._on_message)
         service.receivers.add(self)
         self._link.tell({"room": room})
@@ -37,13 +42,44 @@ class HandoverReceiver:
     def _on_message(self, _: Link, message: Message | None, descriptors: list[int]) -> None:
         if message is None:
             self.let_go()
+        elif "marker" in message:
+            self._mark(message["marker"], descriptors[0])
         elif "sizes" in message:
             self._take(message["sizes"], message["version"], descriptors)
         elif "late" in message:
             self._arrive(self._arriving.popleft(), message["late"])
         else:
             self._expect_less(self._expected)  # connections that still come have to find room
+            if self._arrival is not None:
+                self._arrival.release()
             self._service.registry.notify_closed()
+
+    # ---- messages
+
+    def _mark(self, marker: str, memory: int) -> None:
+        with open(memory, "rb") as file:
+            names: list[bytes] = pickle.load(file)
+        self._obtain_arrival().mark(marker, names)
+
+    def _obtain_arrival(self) -> Arrival:
+        if self._arrival is None:
+            self._arrival = self._service.unstarted_messaging.arrival()
+            for batch in self._arriving:
+                self._arrival.expect(batch.connections)
+        return self._arrival
+
+    def _adopt(self, connections: list[Connection], moved: Moved | None) -> None:
+        # They are members here, of what they were. moved: None if the sender has not said that.
+        if moved is None:
+            packed = {
+                each.id: each.migration.belongings
+                for each in connections
+                if each.migration is not None and each.migration.belongings is not None
+            }
+            if packed:
+                self._obtain_arrival().adopt_from_dead(connections, packed)
+        elif moved.belongings or self._arrival is not None:
+            self._obtain_arrival().adopt(connections, moved)
 
     # ---- a batch
 
@@ -55,6 +91,8 @@ class HandoverReceiver:
         ours = [each for each in made if not isinstance(each, str)]
         if ours:
             self._arriving.append(Batch(ours, size=sum(sizes), memory=descriptors[0]))
+            if self._arrival is not None:
+                self._arrival.expect(ours)
         elif descriptors:
             os.close(descriptors[0])
         # If the sender is dead, or at its deadline, they are ours all the same.
@@ -99,11 +137,15 @@ class HandoverReceiver:
             raise CannotThawError("no room in the successor")
 
     def _arrive(self, batch: Batch, size: int) -> None:
-        # Go on with them. size: bytes of what was asked of them while they were on their way.
+        # Go on with them. size: bytes of what is owed to them.
         deferred: dict[int, list[Deferred]] = {}
+        moved: Moved | None = None
         with open(batch.memory, "rb") as file:
             file.seek(batch.size)
-            for packed in pickle.load(file) if size else ():
+            calls: list[bytes] = []
+            if size:
+                calls, moved = pickle.load(file)
+            for packed in calls:
                 try:
                     one: Deferred = pickle.loads(packed)
                     deferred.setdefault(one[0], []).append(one)
@@ -111,6 +153,10 @@ class HandoverReceiver:
                     self._service.report_exception(
                         "a message that was sent to a connection on its way is lost"
                     )
+        try:
+            self._adopt(batch.connections, moved)
+        except BaseException:
+            self._service.report_exception("connections have lost what they were members of")
         activate = self._service.isolate_errors(Connection.activate, "cannot go on with it")
         for connection in batch.connections:
             activate(connection, deferred.get(connection.id, []))
@@ -130,6 +176,8 @@ class HandoverReceiver:
         self._expect_less(self._expected)
         while self._arriving:
             self._arrive(self._arriving.popleft(), 0)
+        if self._arrival is not None:
+            self._arrival.release()
         self._link.close()
         self._service.receivers.discard(self)
         self._service.registry.notify_closed()

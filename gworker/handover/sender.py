@@ -9,14 +9,22 @@ and the receiver (`receiver.HandoverReceiver`) answers each of them:
     receiver  {"refused": [[index, why], ...]}   the others are its own from now on
     sender    {"late": n}                        the receiver may begin; n bytes were appended to
                                                  that memfd: what was asked of the connections, and
-                                                 sent, while they moved
+                                                 sent, while they moved, and what they are members
+                                                 of
     sender    {"idle": true}                     all that can go now has gone; busy ones may follow
+    sender    {"marker": id}                     + a memfd with channels of groups and users, of
+                                                 which connections are to come: the receiver
+                                                 publishes a marker on each (`messages.positions`)
 
 A connection moves only while nothing binds it to its process: no handler runs, no message waits.
 Before it goes, the sender suspends it; bytes that arrive meanwhile wait in the kernel. If the
 receiver dies before it has answered, or refuses, the sender resumes it. Else the sender forgets it
 and sends on what was asked of it meanwhile. The receiver does not touch the socket before it has
 heard that, or the end of the sender: so the messages of both processes keep their order.
+
+A connection that is a member of groups goes when their channels are marked. What moves while there
+are messages parts from the sender between two of them, so that it is known how far it is in each
+channel.
 
 What is packed are plain values and what the application has put there (`context`, its protocol),
 copied by pickle: both processes are ours and run as the same user.
@@ -28,19 +36,23 @@ import logging
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from operator import attrgetter, methodcaller
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
-from gworker.connection.migration import Deferred
 from gworker.connection.state import PauseReason
-from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
+from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Group, Link, Owed
 from gworker.handover.state import CannotFreezeError, freeze
 from gworker.ipc.fd_socket import Message
 from gworker.ipc.scoreboard import Column
 from gworker.system import fork_guard
+
+if TYPE_CHECKING:
+    from gworker.messages.positions import Departure
 
 log = logging.getLogger("gworker")
 
@@ -51,6 +63,12 @@ BATCH_BYTES = 1 << 20
 WINDOW = 2
 
 MOST_REASONS = 16  # why connections stay, or wait: the log has so many
+
+# Groups of connections whose channels are being marked for one receiver.
+PREPARING = 4
+
+# Seconds that connections which are members of nothing wait for the channels that all of them hear.
+OTHERS_WAIT_SECONDS = 0.25
 
 # Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or messages.
 RETRY_SECONDS = 0.05
@@ -68,6 +86,7 @@ class HandoverSender:
         self._newest: list[Link] = []
         # By id: a connection that is offered several times goes once.
         self._queue: OrderedDict[int, Connection] = OrderedDict()
+        self._members: OrderedDict[int, Connection] = OrderedDict()  # the same, of groups and users
         # Why connections cannot travel, by their ids: what shows only when one is packed or
         # unpacked.
         self._stays: dict[int, str] = {}
@@ -87,10 +106,12 @@ class HandoverSender:
     @property
     def is_busy(self) -> bool:
         """True while connections are on their way, or could be."""
-        return bool(self._queue) or any(link.unanswered for link in self._links)
+        return bool(self._queue or self._members) or any(link.is_busy for link in self._links)
 
     def give_to(self, descriptors: list[int]) -> None:
         """Give to the receivers at the other ends of `descriptors` from now on."""
+        for link in self._newest:
+            self._unprepare(link)
         self._newest = [Link(self._service.loop, each, self._on_answer) for each in descriptors]
         self._links += self._newest
         for link in list(self._links):
@@ -114,8 +135,12 @@ class HandoverSender:
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
         if self._newest and not self.obstacle(connection) and self._is_movable(connection):
-            self._queue[connection.id] = connection
+            self._enqueue(connection)
             self._schedule()
+
+    def _enqueue(self, connection: Connection) -> None:
+        queue = self._queue if connection.membership is None else self._members
+        queue[connection.id] = connection
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -127,29 +152,48 @@ class HandoverSender:
     def _pump(self) -> None:
         self._scheduled = False
         self._retry.stop()
+        for each in list(self._links):
+            self._part(each)
+            self._close_if_done(each)
+        self._prepare()
+        for each in self._newest:
+            while each.prepared and each.room and len(each.unanswered) < WINDOW:
+                batch = self._next_batch(each.prepared, each)
+                if batch.connections and not self._give(each, batch):
+                    return
         while self._queue and (link := self._free_link()) is not None:
-            batch = self._next_batch(min(BATCH, link.room or 0))
+            batch = self._next_batch(self._queue, link)
             if batch.connections and not self._give(link, batch):
                 return
         if self._newest and all(link.room == 0 for link in self._newest):
-            while self._queue:
-                self._keep(self._queue.popitem(last=False)[1], "no room in the successor")
+            for queue in (self._queue, self._members):
+                while queue:
+                    self._keep(queue.popitem(last=False)[1], "no room in the successor")
         if not self.is_busy:
             for link in self._newest:
+                if link.departure is not None:
+                    link.departure.rest()
                 link.tell({"idle": True})
             self._on_idle()
 
     def _free_link(self) -> Link | None:
         # The link with the fewest unanswered batches.
-        free = [link for link in self._newest if link.room and len(link.unanswered) < WINDOW]
+        free = [
+            link for link in self._newest if link.room_left > 0 and len(link.unanswered) < WINDOW
+        ]
         return min(free, key=lambda link: len(link.unanswered), default=None)
 
-    def _next_batch(self, most: int) -> Batch:
+    def _next_batch(self, queue: OrderedDict[int, Connection], link: Link) -> Batch:
         batch = Batch()
-        while self._queue and len(batch.connections) < most and batch.size < BATCH_BYTES:
-            _, connection = self._queue.popitem(last=False)
+        most = min(BATCH, link.room or 0)
+        while queue and len(batch.connections) < most and batch.size < BATCH_BYTES:
+            _, connection = queue.popitem(last=False)
             if self.obstacle(connection) or not self._is_movable(connection):
                 continue  # something has happened to it while it waited
+            if connection.membership is not None and not self._is_marked(link, connection):
+                self._members[connection.id] = connection  # it has joined something meanwhile
+                self._schedule()
+                continue
             # first: code of the application that pickle calls may use the connection
             descriptor = connection.suspend()
             try:
@@ -192,7 +236,7 @@ class HandoverSender:
             os.close(batch.memory)
         for connection in batch.connections:
             self._stay(connection)
-            self._queue[connection.id] = connection
+            self._enqueue(connection)
 
     def _keep(self, connection: Connection, why: str, details: str = "") -> None:
         # This one cannot travel: it is retired politely, here.
@@ -206,6 +250,128 @@ class HandoverSender:
             self._reasons.add(reason)
             log.warning(message, *arguments)
 
+    # ---- messages: channels are marked before those that hear of them go
+
+    def _departure(self, link: Link) -> Departure | None:
+        messaging = self._service.used_messaging
+        if link.departure is None and messaging is not None and messaging.is_ready:
+            link.departure = messaging.departure(partial(self._announce, link), self._schedule)
+        return link.departure
+
+    def _announce(self, link: Link, marker: str, names: Sequence[bytes]) -> None:
+        memory = os.memfd_create("gworker-channels")
+        try:
+            os.write(memory, pickle.dumps(names, pickle.HIGHEST_PROTOCOL))
+            os.lseek(memory, 0, os.SEEK_SET)
+            link.send({"marker": marker}, [memory])
+        finally:
+            os.close(memory)
+
+    def _is_marked(self, link: Link, connection: Connection) -> bool:
+        departure = self._departure(link)
+        return departure is None or departure.is_ready([connection])
+
+    def _prepare(self) -> None:
+        # Have the channels of the next connections marked.
+        for newest in self._newest:
+            while newest.preparing and newest.preparing[0].wait.is_over:
+                group = newest.preparing.popleft().connections
+                newest.prepared.update((each.id, each) for each in group)
+        while self._members and (link := self._link_to_prepare()) is not None:
+            group = []
+            while self._members and len(group) < min(BATCH, link.room_left):
+                _, connection = self._members.popitem(last=False)
+                if any(self._has(each, connection) for each in self._newest):
+                    continue
+                if not self.obstacle(connection) and self._is_movable(connection):
+                    group.append(connection)
+            if group and not self._begin(link, group):
+                break
+        if any(link.preparing for link in self._newest):
+            self._retry.start(self._schedule)
+
+    def _link_to_prepare(self) -> Link | None:
+        free = [
+            link for link in self._newest if link.room_left > 0 and len(link.preparing) < PREPARING
+        ]
+        return max(free, key=lambda link: link.room_left, default=None)
+
+    def _has(self, link: Link, connection: Connection) -> bool:
+        return connection.id in link.prepared or any(
+            connection in group.connections for group in link.preparing
+        )
+
+    def _begin(self, link: Link, group: list[Connection]) -> bool:
+        # False: not now.
+        departure = self._departure(link)
+        if departure is None:
+            link.prepared.update((each.id, each) for each in group)
+            return True
+        try:
+            wait = departure.begin(group)
+        except OSError as error:
+            log.debug("handover: %s", error.strerror)
+            for connection in group:
+                self._enqueue(connection)
+            self._retry.start(self._schedule)
+            return False
+        if wait.is_over:
+            link.prepared.update((each.id, each) for each in group)
+        else:
+            link.preparing.append(Group(group, wait))
+        return True
+
+    def _part(self, link: Link) -> None:
+        # Let go of what the receiver has taken, batch by batch.
+        while link.answered:
+            batch = link.answered[0]
+            if batch.owed is None and not batch.is_parting:
+                if not self._may_part(link, batch):
+                    self._retry.start(self._schedule)
+                    return
+                self._part_soon(link, batch)
+            if batch.owed is None:
+                return  # in the middle of a message
+            link.answered.popleft()
+            self._settle(link, batch, batch.owed)
+
+    def _may_part(self, link: Link, batch: Batch) -> bool:
+        departure, taken = self._departure(link), batch.taken
+        if departure is None or not taken:
+            return True
+        if batch.wait is not None and not batch.wait.is_over:
+            return False
+        are_members = any(each.membership is not None for each in taken)
+        if batch.wait is not None and (not are_members or departure.is_ready(taken)):
+            return True
+        try:
+            batch.wait = (
+                departure.begin(taken) if are_members else departure.begin((), OTHERS_WAIT_SECONDS)
+            )
+        except OSError as error:
+            log.debug("handover: %s", error.strerror)
+            return False
+        return batch.wait.is_over
+
+    def _part_soon(self, link: Link, batch: Batch) -> None:
+        departure, messaging = link.departure, self._service.used_messaging
+        if departure is None or messaging is None or not batch.taken:
+            self._let_part(batch, None)
+        else:
+            batch.is_parting = True
+            messaging.after_delivery(partial(self._let_part, batch, departure))
+
+    def _let_part(self, batch: Batch, departure: Departure | None) -> None:
+        # Perhaps in the greenlet that reads from the broker: the rest is done in the hub.
+        if batch.owed is not None or (departure is not None and not batch.is_parting):
+            return  # it was done, or the receiver is gone
+        taken = batch.taken
+        moved = None if departure is None else departure.part(taken)
+        deferred = [one for connection in taken for one in connection.forget()]
+        batch.owed = Owed(deferred, moved)
+        if departure is not None:
+            self._schedule()
+
     # ---- answers: in the hub
 
     def _on_answer(self, link: Link, message: Message | None, _: list[int]) -> None:
@@ -213,30 +379,38 @@ class HandoverSender:
             self._drop(link)
         elif "room" in message:
             link.room = message["room"]
+            self._mark_common(link)
         else:
-            self._settle(link, link.unanswered.popleft(), dict(message["refused"]))
+            batch = link.unanswered.popleft()
+            batch.refused = dict(message["refused"])
+            link.answered.append(batch)
+            self._part(link)
             self._close_if_done(link)
         self._schedule()
 
-    def _settle(self, link: Link, batch: Batch, refused: dict[int, str]) -> None:
-        taken = [
-            connection for index, connection in enumerate(batch.connections) if index not in refused
-        ]
-        deferred = [one for connection in taken for one in connection.forget()]
+    def _mark_common(self, link: Link) -> None:
+        # The channels that all connections hear, so that none has to wait for them later.
+        departure = self._departure(link)
+        if departure is not None:
+            with suppress(OSError):
+                departure.begin(())
+
+    def _settle(self, link: Link, batch: Batch, owed: Owed) -> None:
+        taken = batch.taken
         if taken:
-            link.tell({"late": self._append(batch, deferred)})
+            link.tell({"late": self._append(batch, owed)})
         os.close(batch.memory)
         self._service.row[Column.HANDED_OVER] += len(taken)
-        for index, why in refused.items():
+        for index, why in batch.refused.items():
             connection = batch.connections[index]
             self._stay(connection)
             self._keep(connection, *why.split(": ", 1))
         self._service.registry.notify_closed()
 
-    def _append(self, batch: Batch, deferred: list[Deferred]) -> int:
-        # Put `deferred` behind what was packed; return its size in bytes.
+    def _append(self, batch: Batch, owed: Owed) -> int:
+        # Put it behind what was packed; return its size in bytes.
         packed = []
-        for one in deferred:
+        for one in owed.deferred:
             try:
                 packed.append(pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
             except BaseException as error:  # a message of a user's protocol
@@ -244,7 +418,9 @@ class HandoverSender:
                 self._service.row[Column.SEND_FAILURES] += 1
                 text = "handover: a message cannot follow connection %d: %s: %s"
                 log.error(text, one[0], type(error).__name__, error)
-        data = pickle.dumps(packed, pickle.HIGHEST_PROTOCOL) if packed else b""
+        data = b""
+        if packed or owed.moved is not None:
+            data = pickle.dumps((packed, owed.moved), pickle.HIGHEST_PROTOCOL)
         try:
             return os.pwrite(batch.memory, data, batch.size)
         except OSError as error:
@@ -256,7 +432,7 @@ class HandoverSender:
 
     def _close_if_done(self, link: Link) -> None:
         # Let go of a receiver that has got a successor itself: it waits for us.
-        if link not in self._newest and not link.unanswered:
+        if link in self._links and link not in self._newest and not link.is_busy:
             self._links.remove(link)
             link.close()
 
@@ -265,16 +441,39 @@ class HandoverSender:
         self._links.remove(link)
         self._newest = [each for each in self._newest if each is not link]
         link.close()
-        for batch in link.unanswered:
-            self._take_back(batch)
+        self._unprepare(link)
+        for batch in (*link.unanswered, *link.answered):
+            if batch.owed is None:
+                batch.is_parting = False
+                self._take_back(batch)
+            else:  # it had them
+                os.close(batch.memory)
+        link.unanswered.clear()
+        link.answered.clear()
         if not self._newest:  # serve on until there is another one
             self._queue.clear()
+            self._members.clear()
             for connection in self._service.registry.connections.values():
                 if isinstance(connection, Connection):
                     connection.read_on()
 
+    def _unprepare(self, link: Link) -> None:
+        # Those that have not gone over it may go over another one.
+        waiting = [*link.prepared.values(), *(one for each in link.preparing for one in each[0])]
+        link.prepared.clear()
+        link.preparing.clear()
+        for connection in waiting:
+            self._enqueue(connection)
+
     def close(self) -> None:
         for link in self._links:
+            for batch in link.answered:  # the receiver has them, and goes on with them
+                if batch.owed is None:
+                    batch.is_parting = True
+                    self._let_part(batch, link.departure)
+                if batch.owed is not None:
+                    self._settle(link, batch, batch.owed)
+            link.answered.clear()
             link.close()
         self._links.clear()
         self._newest.clear()

@@ -68,7 +68,7 @@ class Membership:
         if self.inbox is not None:
             yield self.inbox
 
-    def belongings(self, calls: Sequence[str]) -> Belongings:
+    def belongings(self, calls: Sequence[str] = ()) -> Belongings:
         """See `Belongings`."""
         return Belongings(
             [(each.text, self.info(each)) for each in self.channels],

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from gworker.broker.interface import Broker, State
 from gworker.errors import BrokerDown, ConfigError
@@ -26,10 +26,8 @@ from gworker.messages.delivery import SLICE_SECONDS, Delivery
 from gworker.messages.frame import Frame
 from gworker.messages.functions import Function, Functions
 from gworker.messages.membership import Belongings, Joined, Membership, presence_text
+from gworker.messages.positions import Arrival, Departure
 from gworker.messages.presence import Presence, in_background
-
-if TYPE_CHECKING:
-    from gworker.messages.positions import Departure
 
 log = logging.getLogger("gworker")
 
@@ -397,6 +395,8 @@ class Messaging(Calls):
         kind = channel.kind
         if kind == INBOX:
             number = header.get(frame.TARGET)
+            if number is None:  # a marker, say
+                return []
             if not isinstance(number, str):
                 raise ValueError("it is for no connection")
             one = self._connection(channel.text, number)
@@ -460,6 +460,16 @@ class Messaging(Calls):
     def everyone(self) -> list[Channel]:
         """The channels that all connections of this process hear."""
         return [self.channels.obtain(EVERYONE, text) for text in ("", self._host.worker)]
+
+    def arrival(self) -> Arrival:
+        """For the connections that come from one predecessor."""
+        return Arrival(self)
+
+    def departure(
+        self, announce: Callable[[str, Sequence[bytes]], None], on_marked: Callable[[], None]
+    ) -> Departure:
+        """For the connections that go to one successor: see `Departure`."""
+        return Departure(self, announce, on_marked)
 
     def channel(self, kind: bytes, text: str) -> Channel:
         """A channel, known from now on."""

@@ -195,6 +195,12 @@ class Arrival:
         if found:
             messaging.announce_moved(found, moved.process)
 
+    def adopt_from_dead(
+        self, connections: Sequence[Any], belongings: Mapping[int, Belongings]
+    ) -> None:
+        """The predecessor has died, and has not said how far they were."""
+        self.adopt(connections, Moved(b"", time.time(), {}, belongings))
+
     def _begin(self, channel: Channel, connections: list[Any], moved: Moved) -> None:
         messaging, backlog = self._messaging, channel.backlog
         place = None if backlog is None else backlog.place(moved.positions.get(channel.name))
