@@ -40,7 +40,9 @@ LATENCY_MEMBERS, LATENCY_RATE = 1_000, 10
 MEMBERSHIP_CONNECTIONS, MEMBERSHIP_GROUPS = 1_000, 100
 LOADED_MEMBERS, LOADED_GROUPS, LOADED_RATE, LOADED_PUBLISHERS = 3_000, 100, 200, 10
 RELOADS = 5
-NODES, STUBS, STUB_GROUPS, STUB_WINDOW = 3, 10, 12_000, 16
+NODES, STUBS, STUB_GROUPS = 3, 10, 12_000
+FULL, SPARSE = (1, 16), (20, 16)
+"""Processes for which a stub stands, and commands that it has in flight at each server."""
 LEAVE_SECONDS = 3.5
 """A leave is told 3 seconds late."""
 
@@ -86,15 +88,19 @@ class Rooms(Client):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a client found in a window, and the CPU seconds of some processes in it."""
+    """What a client found in a window, and the CPU seconds that each process took for it."""
 
     found: dict[str, Any]
-    cpu_seconds: float
+    spent: list[float]
 
     @property
     def cpu_us(self) -> float:
-        """For each message that was delivered."""
-        return self.cpu_seconds / float(self.found["delivered"]) * 1e6
+        """Of all processes, for each message that was delivered."""
+        return sum(self.each_us)
+
+    @property
+    def each_us(self) -> list[float]:
+        return [spent / self.found["delivered"] * 1e6 for spent in self.spent]
 
 
 def joined(ports: Sequence[int]) -> str:
@@ -109,9 +115,10 @@ def one_window(
     with rooms:
         rooms.start()
         measured = processes()
-        before = cpu_seconds(measured)
+        before = [cpu_seconds([each]) for each in measured]
         rooms.expect("end", settings.seconds + 20)
-        spent = cpu_seconds(measured) - before
+        after = [cpu_seconds([each]) for each in measured]
+        spent = [end - begin for begin, end in zip(before, after, strict=True)]
         found = rooms.result(10)
         faults = ("lost", "doubled", "disordered", "disconnected", "refused")
         if not found["delivered"] or any(found[fault] for fault in faults):
@@ -215,20 +222,35 @@ def pairs(settings: Settings, port: int, publish_port: int) -> Rooms:
 def received(settings: Settings) -> list[Row]:
     """A process that gets messages over Redis and delivers them, and the least that Python needs
     for it."""
-    ratios, floors = [], []
+    floors, costs, published, ratios = [], [], [], []
     for _ in range(settings.rounds):
         base = yardstick(settings)
         with redis(settings.directory) as server:
             floor = least(settings, server)
             with serve_apart(settings, server) as (instance, rooms):
-                sample = one_window(settings, rooms, lambda: titled(instance, " rooms#"))
-        say(f"C echo {base:.2f} µs, floor {floor.cpu_us:.2f} µs, process {sample.cpu_us:.2f} µs")
+                sample = one_window(settings, rooms, partial(both_processes, instance))
+        cost, publishing = sample.each_us
+        say(f"C echo {base:.2f} µs, floor {floor.cpu_us:.2f}, members {cost:.2f}, {publishing:.2f}")
         floors.append(floor.cpu_us / base)
-        ratios.append(sample.cpu_us / base)
+        costs.append(cost)
+        published.append(publishing)
+        ratios.append(cost / base)
     return [
         row("received", "hiredis and sockets alone", floors, "×"),
-        row("received", "a message over Redis to a member", ratios, "×", 4.0),
+        row(
+            "received",
+            "a message over Redis to a member",
+            ratios,
+            "×",
+            4.0,
+            f"{median(costs):.1f} µs",
+        ),
+        row("received", "the publishers' process, for each message", published, "µs"),
     ]
+
+
+def both_processes(server: Server) -> list[psutil.Process]:
+    return [*titled(server, " rooms#"), *titled(server, " publishers#")]
 
 
 def least(settings: Settings, broker: RedisServer) -> Sample:
@@ -505,39 +527,39 @@ def kill_broker(settings: Settings) -> list[Row]:
 
 
 def redis_cluster(settings: Settings) -> list[Row]:
-    """What the servers of a cluster deliver in a second of their processor time, when a message
-    goes to one process, and when it goes to all."""
-    rates: dict[int, list[float]] = {1: [], STUBS: []}
-    costs: dict[int, list[float]] = {1: [], STUBS: []}
-    for _ in range(settings.rounds):
-        with cluster(settings.directory, NODES) as nodes:
-            for share, of_share in rates.items():
-                found, spent = run_stubs(settings, nodes, share)
-                of_share.append(found["received"] / spent)
+    """What a delivery costs the servers of a cluster: with few links, on which many go in one
+    write, and with many links, on which few do."""
+    with cluster(settings.directory, NODES) as nodes:
+        rows = []
+        for links, window in (FULL, SPARSE):
+            costs, rates = defaultdict(list), defaultdict(list)
+            for share in (1, STUBS) * settings.rounds:
+                found, spent = run_stubs(settings, nodes, share, links, window)
+                rates[share].append(found["received"] / spent)
                 costs[share].append(spent / found["published"] * 1e6)
-                say(f"{share} of {STUBS}: {found}, {of_share[-1]:.0f} a second of a core")
-    one, all_of_them = median(costs[1]), median(costs[STUBS])
-    each = (all_of_them - one) / (STUBS - 1)
-    return [
-        row(
-            "redis-cluster", "to one process: deliveries in a second of a Redis core", rates[1], ""
-        ),
-        row(
-            "redis-cluster", f"to {STUBS} processes: deliveries in such a second", rates[STUBS], ""
-        ),
-        Row("redis-cluster", "a publish, without its deliveries", one - each, "µs"),
-        Row("redis-cluster", "each delivery", each, "µs"),
-    ]
+                say(f"{links * STUBS} processes, a message to {share}: {rates[share][-1]:.0f}")
+            one, several = median(costs[1]), median(costs[STUBS])
+            each = (several - one) / (STUBS - 1)
+            what = f"{links * STUBS} processes"
+            second = "deliveries in a second of a core"
+            rows += [
+                row("redis-cluster", f"{what}, a message to 1: {second}", rates[1], ""),
+                row("redis-cluster", f"{what}, a message to {STUBS}: {second}", rates[STUBS], ""),
+                Row("redis-cluster", f"{what}: a publish without deliveries", one - each, "µs"),
+                Row("redis-cluster", f"{what}: each delivery", each, "µs"),
+            ]
+    return rows
 
 
 def run_stubs(
-    settings: Settings, nodes: Sequence[RedisServer], share: int
+    settings: Settings, nodes: Sequence[RedisServer], share: int, links: int, window: int
 ) -> tuple[Counter[str], float]:
+    """What 10 stubs did, and the CPU seconds of the servers."""
     ports = joined([node.port for node in nodes])
     stubs = []
     with contextlib.ExitStack() as stack:
         for number in range(STUBS):
-            numbers = (STUB_GROUPS, share, number, STUBS, STUB_WINDOW)
+            numbers = (STUB_GROUPS, share, number, STUBS, links, window)
             stubs.append(stack.enter_context(Client(["stub.py", ports, *map(str, numbers)])))
         for stub in stubs:
             stub.expect("ready", 60)

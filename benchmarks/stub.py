@@ -1,10 +1,11 @@
-"""A stub of a worker process at a Redis cluster: subscribes and publishes, and counts what comes.
+"""A stub of worker processes at a Redis cluster: subscribes and publishes, and counts what comes.
 
-    python benchmarks/stub.py PORT,PORT,PORT GROUPS SHARE NUMBER OF WINDOW
+    python benchmarks/stub.py PORT,PORT,PORT GROUPS SHARE NUMBER OF LINKS WINDOW
 
-GROUPS groups exist, of which each has subscribers in SHARE of OF stubs; this one has the NUMBER. It
-has WINDOW commands in flight at each server. Prints "ready"; upon SIGUSR1 publishes; upon SIGTERM
-stops, and prints its counts as JSON.
+It stands for LINKS processes, each with a link to each server for messages; one link to each is for
+commands, with WINDOW of them in flight. GROUPS groups exist. Each has subscribers in SHARE of the
+processes of all OF stubs; this stub has the NUMBER. Prints "ready"; upon SIGUSR1 publishes; upon
+SIGTERM stops, and prints its counts as JSON.
 """
 
 from __future__ import annotations
@@ -47,19 +48,24 @@ def push_size() -> int:
 
 def main() -> None:
     ports = [int(port) for port in sys.argv[1].split(",")]
-    groups, share, number, stubs, window = map(int, sys.argv[2:])
+    groups, share, number, stubs, link_count, window = map(int, sys.argv[2:])
     signal.signal(signal.SIGTERM, finish)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     of_node: list[list[bytes]] = [[] for _ in ports]
-    wanted: list[list[bytes]] = [[] for _ in ports]
+    wanted: list[list[list[bytes]]] = [[[] for _ in ports] for _ in range(link_count)]
     for group in range(groups):
         partition, name = name_of(group)
         node = SLOT_OF_PARTITION[partition] * len(ports) // SLOTS
-        if (group + number) % stubs < share:
-            wanted[node].append(name)
+        for link in range(link_count):
+            if (group + number * link_count + link) % (stubs * link_count) < share:
+                wanted[link][node].append(name)
         if group % stubs == number:
             of_node[node].append(name)
-    subscribers = [subscribe(port, names) for port, names in zip(ports, wanted, strict=True)]
+    subscribers = [
+        subscribe(port, names)
+        for process in wanted
+        for port, names in zip(ports, process, strict=True)
+    ]
     print("ready", flush=True)
     signal.sigwait({signal.SIGUSR1})
     received, published = exchange(subscribers, ports, of_node, window)
