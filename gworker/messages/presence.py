@@ -39,6 +39,10 @@ MOST_ASKED: Final = 16
 # Seconds after which a leave is due, and a little more for its way to the broker.
 LEAVE_SECONDS: Final = 3.1
 
+# Rounds for which a leave is remembered that the broker has heard of: until it is told, and some
+# more, as a broker that is up again may take a moment to see that it has lost its data.
+REMEMBERED_ROUNDS: Final = 6
+
 # Seconds between two announcements to a broker that is up and misses some.
 AGAIN_SECONDS: Final = 5.0
 
@@ -158,6 +162,8 @@ class Presence:
         self._exits: deque[tuple[Answer, _Exit]] = deque()  # that are under way
         self._is_confirming = False
         self._untold: list[_Exit] = []
+        # Of the last rounds with a broker that is up: it may lose them before anybody is told.
+        self._recent: deque[list[_Exit]] = deque([[]], REMEMBERED_ROUNDS)
         # By partition: what tells whether the broker has lost its data since.
         self._epochs: dict[int, bytes] = {}
         self._lost: set[int] = set()  # partitions of which all has to be told anew, silently
@@ -285,6 +291,9 @@ class Presence:
                 call.wait()
             except BrokerDown:
                 self._exited_not(one)
+            else:
+                if one.channel.startswith(GROUP):
+                    self._recent[-1].append(one)
             self._exits.popleft()
         self._is_confirming = False
 
@@ -308,12 +317,19 @@ class Presence:
     def _find_lost(self) -> None:
         # Partitions of which the broker has lost the data since this process first used them.
         names = [channel.name for channel in self._groups]
-        names += [each.channel for each in self._untold]
+        before = [
+            each for some in self._recent for each in some if each.process != self._broker.process
+        ]
+        names += [each.channel for each in (*self._untold, *before)]
         for partition in {self._broker.partition_of(each) for each in names}:
             epoch = self._epoch(self._ask_epoch(partition))
             if self._epochs.get(partition, epoch) != epoch:
                 self._lost.add(partition)
             self._epochs[partition] = epoch
+        again = {each for each in before if self._is_lost(each.channel)}
+        self._untold += again
+        for some in self._recent:
+            some[:] = [each for each in some if each not in again]
 
     def _learn_epoch(self, channel: Channel) -> None:
         partition = self._broker.partition_of(channel.name)
@@ -425,12 +441,15 @@ class Presence:
             self._start(self._look)
 
     def _look(self) -> None:
-        while (self._groups or self._due or self.is_dirty) and not self._has_ended:
+        while (self._groups or self._due or self.is_dirty or any(self._recent)) and (
+            not self._has_ended
+        ):
             time.sleep(ROUND_SECONDS)
             for channel in [each for each in self._groups if not each.members]:
                 del self._groups[channel]
             if self._broker.state != "down" and not self._has_ended:
                 self._take_leaves()
+                self._recent.append([])
                 if self.is_dirty and time.monotonic() - self._announced_at >= AGAIN_SECONDS:
                     self._announced_at = time.monotonic()
                     self._announce_soon()

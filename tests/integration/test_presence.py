@@ -14,7 +14,9 @@ from contextlib import ExitStack, suppress
 
 import places
 import pytest
+import redis_servers
 from instance import DEADLINE, wait_for
+from redis_servers import Server
 from serving import Served, serve
 
 pytestmark = pytest.mark.timeout(120)
@@ -22,11 +24,25 @@ pytestmark = pytest.mark.timeout(120)
 NUMBERS = itertools.count()
 
 
+@pytest.fixture(scope="module", params=["local", "redis"])
+def broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server | None]:
+    """The server of an instance's messages, if it is not the instance's own."""
+    if request.param == "local":
+        yield None
+    else:
+        directory = tmp_path_factory.mktemp("redis")
+        with redis_servers.single(directory, redis_servers.redis_program()) as server:
+            yield server
+
+
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(
-        tmp_path_factory, places.app("present"), "-w", "4", "--graceful-timeout", "1"
-    ) as one:
+def app(tmp_path_factory: pytest.TempPathFactory, broker: Server | None) -> Iterator[Served]:
+    options = ["-w", "4", "--graceful-timeout", "1"]
+    if broker is not None:
+        options += ["--broker", broker.url, "--cluster-name", "test"]
+    with serve(tmp_path_factory, places.app("present"), *options) as one:
         yield one
 
 
@@ -183,9 +199,12 @@ def test_a_reload_after_which_all_come_back(room: Room) -> None:
     assert room.count() == 4
 
 
-def test_a_broker_process_that_is_killed(room: Room) -> None:
-    pid = room.app.status()["broker"]["pid"]
-    os.kill(pid, signal.SIGKILL)
+def test_a_broker_that_is_killed(room: Room, broker: Server | None) -> None:
+    if broker is None:
+        os.kill(room.app.status()["broker"]["pid"], signal.SIGKILL)
+    else:
+        broker.kill()
+        broker.start()
     killed_at = time.monotonic()
     room.members.pop().close()
     room.members.pop().close()

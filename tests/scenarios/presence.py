@@ -261,6 +261,22 @@ def test_a_broker_that_has_lost_its_data():
     assert world.heard == [[], [], []]
 
 
+def test_a_leave_that_the_broker_has_lost():
+    world = World()
+    world.client(0, "anna")
+    ben = world.client(1, "ben")
+    world.clear()
+    ben.connection.destroy()
+    settle()
+    restart(world)
+    for each in world.processes:
+        each.broker.restore()
+    until(lambda: messages.count("room") == 1)
+    world.pass_time(3)
+    assert (world.left(0), world.joined(0)) == (["ben"], [])
+    assert world.heard[1] == []
+
+
 def test_a_start_without_a_broker():
     world = World(1)
     world.client(0, "anna")
