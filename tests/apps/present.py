@@ -22,6 +22,8 @@ def obey(connection, line):
         answer = os.getpid()
     elif name == "leave":
         answer = connection.leave(*given)
+    elif name == "pid":
+        answer = os.getpid()
     else:
         try:
             answer = {"count": messages.count, "is_online": messages.is_online}[name](*given)

@@ -50,13 +50,15 @@ class Member:
     """A client that has joined a room. joined, left: users, in the order in which it has heard of
     them, with the time."""
 
-    def __init__(self, app: Served, group: str, uid: str, ends: ExitStack) -> None:
+    def __init__(
+        self, app: Served, group: str, uid: str, ends: ExitStack, worker: str = "lobby"
+    ) -> None:
         self.uid = uid
         self.joined: list[str] = []
         self.left: list[tuple[str, float]] = []
         self._answers: list[object] = []
         self.socket = ends.enter_context(
-            socket.create_connection(("127.0.0.1", app.port("lobby")), timeout=DEADLINE)
+            socket.create_connection(("127.0.0.1", app.port(worker)), timeout=DEADLINE)
         )
         self.socket.settimeout(None)
         self.thread = threading.Thread(target=self._read)
@@ -197,6 +199,28 @@ def test_a_reload_after_which_all_come_back(room: Room) -> None:
     time.sleep(4.5)
     assert room.is_silent()
     assert room.count() == 4
+
+
+def test_a_reload_that_moves_the_connections(room: Room) -> None:
+    with ExitStack() as ends:
+        moved = [
+            Member(room.app, room.name, f"moves {number}", ends, "moving") for number in range(8)
+        ]
+        wait_for(lambda: all(len(each.joined) == 8 for each in room.members), "the joins")
+        for one in room.members:
+            one.call("leave", room.name)
+        time.sleep(4.5)
+        for each in moved:
+            each.clear()
+        pids = {each.call("pid") for each in moved}
+        assert room.app.reload()["exit"] == 0
+        assert not pids & {each.call("pid") for each in moved}
+        assert moved[0].call("count", room.name) == 8
+        time.sleep(4.5)
+        assert [(each.joined, each.left) for each in moved] == [([], [])] * 8
+        assert moved[0].call("is_online", "moves 3") is True
+        moved.pop().close()
+        wait_for(lambda: all(each.left for each in moved), "the leave")
 
 
 def test_a_broker_that_is_killed(room: Room, broker: Server | None) -> None:
