@@ -89,7 +89,7 @@ class Messaging(Calls):
         self.inbox = "".join(secrets.choice(ALPHABET) for _ in range(13))
         self._host = host
         self._starting = threading.Lock()
-        self._has_ended = False
+        self.has_ended = False
         self._is_sweeping = False
         self._announcement = 0  # the number of the last one: an earlier one gives up
         self._is_dirty = False  # something was not told, as the broker was down
@@ -111,7 +111,7 @@ class Messaging(Calls):
         declared, BrokerError if the broker is not fit; BrokerDown, after `wait` seconds, only if it
         must be up."""
         with self._starting:
-            if self.is_ready or self._has_ended:
+            if self.is_ready or self.has_ended:
                 return
             try:
                 self.broker.start(self, wait)
@@ -125,14 +125,14 @@ class Messaging(Calls):
 
     def end(self) -> None:
         """The process ends."""
-        self._has_ended = True
+        self.has_ended = True
         if self.is_ready:
             self.presence.end()
             self.broker.close()
 
     def let_go(self) -> None:
         """In a process that user code has forked: all of this is the parent's."""
-        self._has_ended = True
+        self.has_ended = True
         self.broker.let_go()
 
     def process_died(self, pid: int) -> None:
@@ -260,7 +260,7 @@ class Messaging(Calls):
     def forget(self, connection: Any) -> None:
         """It has ended: it leaves all. Waits for nothing."""
         membership: Membership | None = connection.membership
-        if membership is None or self._has_ended:
+        if membership is None or self.has_ended:
             return
         for channel in membership.channels:
             self._remove(channel, connection, membership)
@@ -318,11 +318,11 @@ class Messaging(Calls):
             in_background(self._sweep)
 
     def _sweep(self) -> None:
-        while (self.channels.has_idle or self._calls) and not self._has_ended:
+        while (self.channels.has_idle or self._calls) and not self.has_ended:
             time.sleep(SWEEP_SECONDS)
             self._drop_old_calls()
             names = self.channels.take_idle()
-            if names and not self._has_ended:
+            if names and not self.has_ended:
                 self.broker.unsubscribe(names)
         self._is_sweeping = False
 
@@ -355,6 +355,7 @@ class Messaging(Calls):
         found.received += 1
         if found.backlog is not None:
             self.show(found, found.backlog.add(payload))
+            self.drop_backlog(found)
         self._is_delivering = True
         try:
             self._take(found, payload)
@@ -538,6 +539,12 @@ class Messaging(Calls):
             if membership is not None and channel in membership.all_channels:
                 channel.members[connection] = None
 
+    def drop_backlog(self, channel: Channel) -> None:
+        """Keep its messages no longer, unless they are needed."""
+        if channel.backlog is not None and not channel.backlog.is_needed:
+            channel.backlog = None
+            self.left(channel)
+
     def replay(
         self, channel: Channel, payload: bytes, connections: list[Any], obeying: control.Obeying
     ) -> None:
@@ -637,6 +644,7 @@ class Messaging(Calls):
             departure.interrupt(channel)
         if channel.backlog is not None:
             self.show(channel, channel.backlog.interrupt())
+            self.drop_backlog(channel)
 
     def on_fenced(self) -> None:
         self._announce_soon()
@@ -656,7 +664,7 @@ class Messaging(Calls):
         # Tell the broker all that it has to know of this process.
         try:
             self._declare()
-            self.presence.announce(lambda: number == self._announcement and not self._has_ended)
+            self.presence.announce(lambda: number == self._announcement and not self.has_ended)
             self._announce_single()
         except BrokerDown:
             self._is_dirty = True  # once more when it is up

@@ -81,6 +81,11 @@ class Backlog:
             messages.popleft()
         return due
 
+    @property
+    def is_needed(self) -> bool:
+        """False: nobody comes any more, and nobody waits."""
+        return bool(self.users or self._waiting)
+
     def mark(self, marker: str) -> None:
         """The last one that has come is this marker."""
         self._marks[marker] = self.count
@@ -182,6 +187,8 @@ class Arrival:
         """The predecessor sends to them no longer. What they are sent here has to wait until they
         go on."""
         messaging = self._messaging
+        if messaging.has_ended:  # user code has forked this process: they are the parent's
+            return
         found: dict[Channel, list[Any]] = {}
         for connection in connections:
             belongings = moved.belongings.get(connection.id)
@@ -224,10 +231,7 @@ class Arrival:
             if backlog is None:
                 continue
             backlog.users.discard(self)
-            if not backlog.users:
-                channel.backlog = None
-                self._messaging.show(channel, backlog.interrupt())
-                self._messaging.left(channel)
+            self._messaging.drop_backlog(channel)
 
 
 # ---- in the process that retires

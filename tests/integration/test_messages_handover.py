@@ -308,6 +308,7 @@ def test_scaling_down_and_up(app: Served) -> None:
             for count in ("4", "1", "2"):
                 assert app.run("scale", "members", count).returncode == 0
                 wait_for(lambda count=count: len(app.workers("members")) == int(count), "scaled")  # type: ignore[misc]
+                time.sleep(0.5)
         finally:
             publishing.is_over = True
             publishing.join()

@@ -10,6 +10,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import _socket  # noqa: E402
+import itertools  # noqa: E402
 import socket  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from functools import partial  # noqa: E402
@@ -32,6 +33,7 @@ from gworker.messages.messaging import Messaging  # noqa: E402
 from gworker.process.brokers import host_of  # noqa: E402
 
 board = Scoreboard(64)
+_ids = itertools.count(1)  # no two connections of an instance have the same
 
 
 def until(condition: Any, seconds: float = 10) -> None:
@@ -100,7 +102,7 @@ class Process:
     ) -> None:
         self.worker = Worker(name=name, **callbacks)
         self.row = board.row(board.take())
-        self.service = ServerContext(self.worker, Limits(), self.row, get_hub().loop)
+        self.service = ServerContext(self.worker, Limits(), self.row, get_hub().loop, _ids)
         self.broker = MemoryBroker(server) if isinstance(server, MemoryServer) else server()
         declarations = Declarations()
         for each in declared:

@@ -1,0 +1,8 @@
+"""Members of groups that move from one process to another, and what they hear on the way."""
+
+from __future__ import annotations
+
+import scenarios
+
+test_positions = scenarios.of("positions")
+test_positions_with_the_core_in_python = scenarios.of("positions", GWORKER_PURE="1")
