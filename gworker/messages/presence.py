@@ -242,6 +242,8 @@ class Presence:
             if channel.kind == GROUP:
                 self._groups[channel] = None
                 self._look_later()
+                partition = self._broker.partition_of(channel.name)
+                self._epochs.setdefault(partition, _UNKNOWN)  # `finish_moved` asks for it
             for connection in connections:
                 membership: Membership | None = connection.membership
                 if membership is None:
@@ -249,15 +251,16 @@ class Presence:
                 try:
                     under_way.append(self._entering(channel, connection, membership, previous))
                 except BrokerDown:  # the broker has it, of another process
-                    self.is_dirty = True
+                    self._is_untold()
         return under_way
 
     def finish_moved(self, under_way: list[_Entering]) -> None:
         try:
             for each in under_way:
                 each.answer.wait()
+                self._learn_epoch(each.channel)
         except BrokerDown:
-            self.is_dirty = True
+            self._is_untold()
 
     def exit(self, channel: Channel, connection: Any, membership: Membership) -> None:
         """A connection is a member no longer. It waits for nothing."""
@@ -333,7 +336,7 @@ class Presence:
 
     def _learn_epoch(self, channel: Channel) -> None:
         partition = self._broker.partition_of(channel.name)
-        if channel.kind == GROUP and partition not in self._epochs:
+        if channel.kind == GROUP and not self._epochs.get(partition):
             answer = self._ask_epoch(partition)
             self._epochs[partition] = _UNKNOWN  # until it is here: the data may be lost before
             self._epochs[partition] = self._epoch(answer)

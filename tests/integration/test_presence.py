@@ -136,6 +136,15 @@ def room(app: Served) -> Iterator[Room]:
         yield Room(app, ends)
 
 
+def kill(app: Served, broker: Server | None) -> None:
+    """The broker loses its data, and is there again."""
+    if broker is None:
+        os.kill(app.status()["broker"]["pid"], signal.SIGKILL)
+    else:
+        broker.kill()
+        broker.start()
+
+
 def test_all_hear_who_comes_and_who_leaves(room: Room) -> None:
     before = list(room.members)
     one = room.enter("guest")
@@ -201,7 +210,7 @@ def test_a_reload_after_which_all_come_back(room: Room) -> None:
     assert room.count() == 4
 
 
-def test_a_reload_that_moves_the_connections(room: Room) -> None:
+def test_a_reload_that_moves_the_connections(room: Room, broker: Server | None) -> None:
     with ExitStack() as ends:
         moved = [
             Member(room.app, room.name, f"moves {number}", ends, "moving") for number in range(8)
@@ -217,6 +226,9 @@ def test_a_reload_that_moves_the_connections(room: Room) -> None:
         assert not pids & {each.call("pid") for each in moved}
         assert moved[0].call("count", room.name) == 8
         time.sleep(4.5)
+        kill(room.app, broker)
+        wait_for(lambda: moved[0].call("count", room.name) == 8, "all are announced again")
+        time.sleep(4.5)
         assert [(each.joined, each.left) for each in moved] == [([], [])] * 8
         assert moved[0].call("is_online", "moves 3") is True
         moved.pop().close()
@@ -224,11 +236,7 @@ def test_a_reload_that_moves_the_connections(room: Room) -> None:
 
 
 def test_a_broker_that_is_killed(room: Room, broker: Server | None) -> None:
-    if broker is None:
-        os.kill(room.app.status()["broker"]["pid"], signal.SIGKILL)
-    else:
-        broker.kill()
-        broker.start()
+    kill(room.app, broker)
     killed_at = time.monotonic()
     room.members.pop().close()
     room.members.pop().close()
