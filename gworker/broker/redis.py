@@ -379,6 +379,9 @@ class RedisBroker:
     def _position(self, prefix: bytes, channel: bytes) -> _Shape:
         return [prefix + b"m:" + channel], [_new_epoch()]
 
+    def _rotate(self, prefix: bytes, channel: bytes, epoch: bytes) -> _Shape:
+        return [prefix + b"m:" + channel], [epoch, _new_epoch()]
+
     def _presence_keys(self, prefix: bytes, channel: bytes, process: bytes) -> list[bytes]:
         return [
             prefix + b"p:" + channel + b":" + process,
@@ -422,6 +425,7 @@ class RedisBroker:
         "keep": _keep,
         "history": _history,
         "position": _position,
+        "rotate": _rotate,
         "enter": _enter,
         "exit": _exit,
         "take_due_leaves": _take_due_leaves,

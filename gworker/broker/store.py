@@ -28,6 +28,7 @@ OPERATIONS = (
     "keep",
     "history",
     "position",
+    "rotate",
     "enter",
     "exit",
     "members",
@@ -176,6 +177,14 @@ class Store:
     def position(self, channel: bytes) -> list[Reply]:
         """Epoch and last offset. A channel gets an epoch here if it has none."""
         history = self._history(channel, self._now())
+        return [history.epoch, history.offset]
+
+    def rotate(self, channel: bytes, epoch: bytes) -> list[Reply]:
+        """Messages of this epoch are lost, and others stand at their offsets: end it, unless that
+        was done. Offsets go on, and what is stored stays. Returns as `position` does."""
+        history = self._history(channel, self._now())
+        if history.epoch == epoch:
+            history.epoch = _new_epoch()
         return [history.epoch, history.offset]
 
     def _history(self, channel: bytes, now: float) -> _History:
@@ -461,7 +470,7 @@ class _History:
     __slots__ = ("_entries", "_lost", "_mode", "_values", "epoch", "offset")
 
     def __init__(self) -> None:
-        self.epoch = secrets.token_hex(4).encode()
+        self.epoch = _new_epoch()
         self.offset = 0
         self._mode = b""
         self._lost = 0  # the greatest offset that is needed and no longer there
@@ -608,6 +617,10 @@ def _drop_first(entries: OrderedDict[tuple[bytes, bytes], _Ending], now: float) 
     """Drop those that are due, of entries in that order."""
     while entries and next(iter(entries.values())).due <= now:
         entries.popitem(last=False)
+
+
+def _new_epoch() -> bytes:
+    return secrets.token_hex(4).encode()
 
 
 def _seconds(milliseconds: bytes) -> float:

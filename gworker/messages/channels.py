@@ -30,12 +30,16 @@ class Channel:
     order in which they joined. functions: what is called with its messages. is_heard: the broker
     sends its messages. received: so many frames since then. epoch, offset: of the last message of a
     channel that keeps them; ("", 0) elsewhere, and before the first. backlog: its last messages,
-    while connections come from a predecessor; else None.
+    while connections come from a predecessor; else None. The rest is `recovery.Recovery`'s. digest:
+    the hash of the last message's body; None: it is not known. late: messages of these epochs, up
+    to these offsets, that are on their way and new although the channel is further. heard_at: when
+    the position was right, in seconds since the epoch. held: `HeldFrames` while its history is
+    read; else None. holds: a `Hold` for each member that is not to get all that comes.
     """
 
     __slots__ = (
-        "backlog", "declaration", "epoch", "functions", "is_heard", "members", "name", "offset",
-        "received", "text",
+        "backlog", "declaration", "digest", "epoch", "functions", "heard_at", "held", "holds",
+        "is_heard", "late", "members", "name", "offset", "received", "text",
     )  # fmt: skip
 
     def __init__(self, kind: bytes, text: str, declaration: Declaration = DEFAULT) -> None:
@@ -49,6 +53,15 @@ class Channel:
         self.received = 0
         self.epoch = ""
         self.offset = 0
+        self.digest: int | None = None
+        self.late: dict[str, int] = {}
+        self.heard_at = 0.0
+        self.held: Any = None
+        self.holds: dict[Any, Any] = {}
+
+    def __contains__(self, connection: Any) -> bool:
+        """True for a member that gets what comes."""
+        return connection in self.members and connection not in self.holds
 
     def __repr__(self) -> str:
         return f"<Channel {self.name!r}>"
@@ -117,6 +130,6 @@ class Channels:
         return names
 
     def of_groups(self, names: Iterable[bytes]) -> list[Channel]:
-        """Those of `names` that are groups with somebody to tell."""
+        """Those of `names` that are groups."""
         found = (self._all.get(name) for name in names if name.startswith(GROUP))
-        return [channel for channel in found if channel is not None and channel.is_needed]
+        return [channel for channel in found if channel is not None]

@@ -47,12 +47,14 @@ class Delivery:
         members: Sequence[Any],
         slow: str,
         still: Container[Any] | None = None,
+        encoded: dict[Hashable, bytes] | None = None,
     ) -> None:
         """Send to `members`. slow: what happens to one that is full. still: those that leave it
-        while others have their turn get nothing."""
+        while others have their turn get nothing. encoded: what the content is in each encoding, of
+        one that is sent more than once."""
         begun = time.monotonic()
         worked = self._worked
-        encoded: dict[Hashable, bytes] = {}
+        encoded = {} if encoded is None else encoded
         size = len(members)
         start = 0
         while True:

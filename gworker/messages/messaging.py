@@ -28,6 +28,7 @@ from gworker.messages.functions import Function, Functions
 from gworker.messages.membership import Belongings, Joined, Membership, presence_text
 from gworker.messages.positions import Arrival, Departure
 from gworker.messages.presence import Presence, in_background
+from gworker.messages.recovery import Content, Recovery
 
 log = logging.getLogger("gworker")
 
@@ -83,6 +84,7 @@ class Messaging(Calls):
             host.callbacks.get("on_presence"),
             self._announce_soon,
         )
+        self.recovery = Recovery(self)
         self.gaps = 0
         self.state: State = "down"
         self.is_ready = False
@@ -96,7 +98,7 @@ class Messaging(Calls):
         self._calls: dict[str, tuple[float, set[Any]]] = {}  # of publish_many: when, and who
         self._has_moved: set[str] = set()  # inboxes of which other processes have connections
         self.departures: list[Departure] = []
-        self._is_delivering = False
+        self._deliveries = 0  # under way: of the reader, and of what was missed
         self._after_delivery: list[Callable[[], None]] = []
         self._open_gaps: dict[str, float] = {}  # groups, and since when; to be told when it is up
         # What the parts of it need of its process.
@@ -185,24 +187,27 @@ class Messaging(Calls):
         membership = self._membership(connection)
         if membership is None:
             return Joined()
+        if since is not None and self.broker.state == "down":
+            raise BrokerDown("the broker is down")
         channel = self.channels.obtain(GROUP, text, self.declarations.of(text))
+        is_member = channel in membership.channels
         is_told = channel in membership.channels and membership.info(channel) == info
         membership.channels[channel] = channel.members[connection] = None
         membership.set_info(channel, info)
-        self.hear([channel])
+        joined = Joined()
+        if channel.declaration.keeps:
+            try:
+                joined = self.recovery.join(channel, connection, since, is_member)
+            except BrokerDown:
+                if not is_member and membership.leave(channel):
+                    self._drop(channel, connection)
+                raise
+            self._sweep_later()
+        else:
+            self.hear([channel], must=since is not None)
         if channel.declaration.presence and not is_told and connection in channel.members:
             self.enter(channel, connection, membership)
-        return Joined(position=self._position(channel))
-
-    def _position(self, channel: Channel) -> str:
-        if not channel.declaration.keeps:
-            return ""
-        if not channel.epoch:
-            try:
-                return self.position(channel.text)
-            except BrokerDown:
-                return ""
-        return frame.position(channel.epoch, channel.offset)
+        return joined
 
     def leave_group(self, connection: Any, group: str) -> None:
         membership: Membership | None = connection.membership
@@ -285,15 +290,22 @@ class Messaging(Calls):
 
     # ---- what the broker is told
 
-    def hear(self, channels: Sequence[Channel]) -> None:
-        # Subscribe, unless that was done. While the broker is down, it is done later.
-        names = [each.name for each in channels if not each.is_heard]
-        if not names:
+    def hear(self, channels: Sequence[Channel], must: bool = False) -> None:
+        """Subscribe, unless that was done. While the broker is down, it is done later, or raises
+        BrokerDown if it must be done now."""
+        missing = [each for each in channels if not each.is_heard]
+        if not missing:
             return
-        with contextlib.suppress(BrokerDown):
-            self.broker.subscribe(names)
-        for each in channels:
+        try:
+            self.broker.subscribe([each.name for each in missing])
+        except BrokerDown:
+            if must:
+                raise
+            return
+        for each in missing:
             each.is_heard = True
+        if any(each.declaration.keeps for each in missing):
+            self.recovery.watch()
 
     def enter(
         self, channel: Channel, connection: Any, membership: Membership, previous: bytes = b""
@@ -303,9 +315,13 @@ class Messaging(Calls):
 
     def _remove(self, channel: Channel, connection: Any, membership: Membership) -> None:
         # Of what is held here; its membership is the caller's.
-        channel.members.pop(connection, None)
+        self._drop(channel, connection)
         if channel.declaration.presence or channel.kind == USER:
             self.presence.exit(channel, connection, membership)
+
+    def _drop(self, channel: Channel, connection: Any) -> None:
+        channel.members.pop(connection, None)
+        channel.holds.pop(connection, None)
         self.left(channel)
 
     def left(self, channel: Channel) -> None:
@@ -317,9 +333,14 @@ class Messaging(Calls):
             self._is_sweeping = True
             in_background(self._sweep)
 
+    @property
+    def _has_old(self) -> bool:
+        return bool(self.channels.has_idle or self._calls or self.recovery.questions)
+
     def _sweep(self) -> None:
-        while (self.channels.has_idle or self._calls) and not self.has_ended:
+        while self._has_old and not self.has_ended:
             time.sleep(SWEEP_SECONDS)
+            self.recovery.questions.drop_old()
             self._drop_old_calls()
             names = self.channels.take_idle()
             if names and not self.has_ended:
@@ -338,6 +359,8 @@ class Messaging(Calls):
         if function not in channel.functions.all:
             channel.functions.all.append(function)
         self.hear([channel])
+        if channel.declaration.keeps:
+            self.recovery.position_of(channel)
 
     def unsubscribe(self, group: str) -> None:
         channel = self.channels.get(GROUP + frame.name(group, "a group").encode())
@@ -356,27 +379,34 @@ class Messaging(Calls):
         if found.backlog is not None:
             self.show(found, found.backlog.add(payload))
             self.drop_backlog(found)
-        self._is_delivering = True
         try:
-            self._take(found, payload)
+            arrived = frame.arrived(payload)
         except ValueError as error:
-            self._unreadable += 1
-            if self._unreadable == 1:
-                log.warning("a message of %r cannot be read, and is dropped: %s", channel, error)
+            self._note_unreadable(found, error)
+            return
+        if not found.declaration.keeps or self.recovery.admits(found, arrived):
+            self.give(found, arrived)
+
+    def _note_unreadable(self, channel: Channel, error: ValueError) -> None:
+        self._unreadable += 1
+        if self._unreadable == 1:
+            log.warning("a message of %r cannot be read, and is dropped: %s", channel.name, error)
+
+    def give(self, channel: Channel, arrived: frame.Arrived) -> None:
+        """Give a message to the functions and the members that are here, and obey an order."""
+        self._deliveries += 1
+        try:
+            self._give(channel, arrived)
+        except ValueError as error:
+            self._note_unreadable(channel, error)
         finally:
-            self._is_delivering = False
-            if self._after_delivery:
+            self._deliveries -= 1
+            if self._after_delivery and not self._deliveries:
                 self._call_after_delivery()
 
-    def _take(self, channel: Channel, payload: bytes) -> None:
-        epoch, offset, body = frame.arrived(payload)
-        message = frame.decoded(body)
-        if epoch:
-            if epoch == channel.epoch and offset <= channel.offset:
-                return
-            channel.epoch, channel.offset = epoch, offset
-        header = message.header
-        targets = self._targets(channel, header)
+    def _give(self, channel: Channel, arrived: frame.Arrived) -> None:
+        message = frame.decoded(arrived.body)
+        targets = self._targets(channel, message.header)
         if message.kind == frame.CONTROL:
             control.obey(self, channel, targets, message.data)
             return
@@ -385,11 +415,30 @@ class Messaging(Calls):
             self.delivery.dropped += 1
         if not targets:
             return
-        content = self._content(channel, message, frame.position(epoch, offset))
+        content = self._content(channel, message, frame.position(arrived.epoch, arrived.offset))
         if content is None:
             return
-        still = channel.members if channel.members else None
+        if channel.holds:
+            held = Content(arrived.epoch, arrived.offset, message.header, content)
+            targets = self.recovery.live(channel, targets, arrived, held)
+        still = channel if channel.members else None
         self.delivery.deliver(content, targets, channel.declaration.slow, still)
+
+    def content(self, channel: Channel, arrived: frame.Arrived) -> Content | None:
+        """What connections get of a message that was kept; None: nothing."""
+        try:
+            message = frame.decoded(arrived.body)
+            content = self._content(channel, message, frame.position(*arrived[:2]))
+        except ValueError as error:
+            self._note_unreadable(channel, error)
+            return None
+        if content is None:
+            return None
+        return Content(arrived.epoch, arrived.offset, message.header, content)
+
+    def is_for(self, connection: Any, header: Mapping[str, Any]) -> bool:
+        """False: the message leaves it out."""
+        return not header or connection not in self._left_out(header)
 
     def _targets(self, channel: Channel, header: Mapping[str, Any]) -> list[Any]:
         # The connections that a message of a channel is for.
@@ -486,7 +535,7 @@ class Messaging(Calls):
 
     def after_delivery(self, function: Callable[[], None]) -> None:
         """Call `function`, which waits for nothing, while no message is being delivered."""
-        if self._is_delivering:
+        if self._deliveries:
             self._after_delivery.append(function)
         else:
             function()
@@ -504,8 +553,7 @@ class Messaging(Calls):
         membership: Membership = connection.membership
         calls = [each for each, (_, seen) in self._calls.items() if connection in seen]
         for channel in membership.all_channels:
-            channel.members.pop(connection, None)
-            self.left(channel)
+            self._drop(channel, connection)
         if membership.inbox is not None:
             self._has_moved.add(membership.inbox.text)
         connection.membership = None
@@ -584,13 +632,13 @@ class Messaging(Calls):
         self.hear(channels)
         self.presence.finish_moved(under_way)
 
-    def tell_gap(self, groups: Sequence[str], since: float) -> None:
-        """Messages since then may be missing: until now, or until the broker is up."""
+    def tell_gap(self, groups: Sequence[str], since: float, until: float = 0.0) -> None:
+        """Messages since then may be missing; until 0: until now, or until the broker is up."""
         self.gaps += len(groups)
-        if self.broker.state == "down":
+        if not until and self.broker.state == "down":
             self._open_gaps.update((each, self._open_gaps.get(each, since)) for each in groups)
         else:
-            self.tell("on_gap", list(groups), since, time.time())
+            self.tell("on_gap", list(groups), since, until or time.time())
 
     def _tell_open_gaps(self) -> None:
         gaps, self._open_gaps = self._open_gaps, {}
@@ -627,14 +675,12 @@ class Messaging(Calls):
             self._tell_open_gaps()
         if state != "down" and (self._is_dirty or self.presence.is_dirty):
             self._announce_soon()
+        self.recovery.on_state(state != "down")
 
     def on_interrupted(self, channels: Sequence[bytes], since: float, until: float) -> None:
         for name in channels:
             self._interrupt(self.channels.get(name))
-        groups = [each.text for each in self.channels.of_groups(channels)]
-        self.gaps += len(groups)
-        if groups:
-            self.tell("on_gap", groups, since, until)
+        self.recovery.interrupted(self.channels.of_groups(channels), since, until)
 
     def _interrupt(self, channel: Channel | None) -> None:
         # Where connections that move are in it is known no longer.

@@ -349,7 +349,9 @@ class Departure:
         for channel in self._channels_of(connections):
             mark = self._marks.get(channel)
             if mark is not None and mark.received is not None:
-                positions[channel.name] = (mark.marker, channel.received - mark.received)
+                # What is held back, they have not had.
+                held = 0 if channel.held is None else len(channel.held.frames)
+                positions[channel.name] = (mark.marker, channel.received - mark.received - held)
         belongings = {
             each.id: messaging.give_away(each)
             for each in connections

@@ -272,6 +272,23 @@ def test_a_position_outlives_its_entries(process: Process, server: Server, room:
     assert history(process, room) == [epoch, 3, 0, numbered(3, 3)]
 
 
+def test_an_epoch_is_ended(process: Process, room: bytes) -> None:
+    _, epoch, *_ = keep(process, room, b"1")
+    keep(process, room, b"2")
+    later, offset = process.call("rotate", room, epoch)
+    assert later != epoch
+    assert len(later) == len(epoch)
+    assert offset == 2
+    assert process.call("rotate", room, epoch) == [later, 2], "it was done"
+    assert process.call("position", room) == [later, 2]
+    assert keep(process, room, b"3") == [0, later, 3, 0]
+    assert history(process, room, epoch, 1) == [later, 3, 0, []]
+    assert history(process, room, later, 1) == [later, 3, 1, numbered(2, 3)]
+    made, offset = process.call("rotate", room + b"2", epoch)
+    assert made not in (b"", epoch)
+    assert process.call("position", room + b"2") == [made, 0] == [made, offset]
+
+
 def test_each_message_gives_the_history_its_time_anew(
     process: Process, server: Server, room: bytes
 ) -> None:

@@ -166,6 +166,15 @@ class Brokers(RuleBasedStateMachine):
         else:
             assert is_whole
 
+    @rule(channel=channels, is_current=st.booleans())
+    def rotate(self, channel: bytes, is_current: bool) -> None:
+        history = self.history_of(channel)
+        ended = history.epoch if is_current and history.epoch else FOREIGN
+        epoch, top = self.call("rotate", self.named(channel), ended)
+        assert top == history.top
+        assert (epoch == history.epoch) == (bool(history.epoch) and ended == FOREIGN)
+        history.epoch = epoch
+
     # -- presence
 
     @rule(

@@ -10,6 +10,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import _socket  # noqa: E402
+import copy  # noqa: E402
 import itertools  # noqa: E402
 import socket  # noqa: E402
 from collections.abc import Callable  # noqa: E402
@@ -25,6 +26,7 @@ from gworker.app.limits import Limits  # noqa: E402
 from gworker.app.worker import Worker  # noqa: E402
 from gworker.broker.interface import Broker  # noqa: E402
 from gworker.broker.memory import MemoryBroker, MemoryServer  # noqa: E402
+from gworker.broker.store import Store  # noqa: E402
 from gworker.connection.connection import Connection  # noqa: E402
 from gworker.connection.context import ServerContext  # noqa: E402
 from gworker.ipc.scoreboard import Column, Scoreboard  # noqa: E402
@@ -88,6 +90,18 @@ class Client:
         return self.connection.status == "established"
 
 
+class FailingServer(MemoryServer):
+    """One whose store can be lost."""
+
+    def save(self) -> Store:
+        """What a replica has now."""
+        return copy.deepcopy(self._store, {id(self): self})
+
+    def fail_over(self, replica: Store | None = None) -> None:
+        """Go on with what a replica had; None: with nothing."""
+        self._store = replica or Store(self._deliver)
+
+
 class Process:
     """One process. server: the one of its broker, or what makes the broker. declared: what
     `messages.declare` was called with."""
@@ -103,6 +117,7 @@ class Process:
         self.worker = Worker(name=name, **callbacks)
         self.row = board.row(board.take())
         self.service = ServerContext(self.worker, Limits(), self.row, get_hub().loop, _ids)
+        self.server: Any = server
         self.broker = MemoryBroker(server) if isinstance(server, MemoryServer) else server()
         declarations = Declarations()
         for each in declared:
@@ -139,7 +154,7 @@ def run_in(process: Process) -> None:
 
 
 def processes(count: int, *declared: dict[str, Any], **callbacks: Any) -> list[Process]:
-    server = MemoryServer()
+    server = FailingServer()
     made = [Process(server, *declared, **callbacks) for _ in range(count)]
     for each in made:
         each.service.start_messaging()
