@@ -102,8 +102,8 @@ class Messaging(Calls):
         self._after_delivery: list[Callable[[], None]] = []
         self._open_gaps: dict[str, float] = {}  # groups, and since when; to be told when it is up
         # What the parts of it need of its process.
-        self.spawn = host.spawn
-        self.report = host.report
+        self.spawn: Callable[..., object] = host.spawn
+        self.report: Callable[..., None] = host.report
         self._unreadable = 0
 
     # ---- its life
