@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import places
@@ -38,7 +38,7 @@ class Peer:
         self._reader.start()
 
     def _read(self) -> None:
-        with self.socket.makefile() as lines:
+        with suppress(ConnectionResetError), self.socket.makefile() as lines:
             for line in lines:
                 self.got.append(json.loads(line))
         self.has_ended = True
