@@ -3,8 +3,8 @@
     gworker examples/chat.py
 
 Then open http://127.0.0.1:8000 in two windows, and `gworker reload` while you talk: no client is
-disconnected. The page is the same for everybody, so two processes serve it; the room is in the
-memory of its process, so it has exactly one, and `take_over` gives it to the next. Both speak JSON
+disconnected. Two processes serve the page, and two the room: what is said goes to a group, which
+has its members in both, and in as many as `gworker scale room 8` makes. Page and room speak JSON
 over the WebSocket:
 
     page → room    join: name, say: text, typing, alive
@@ -20,11 +20,10 @@ import json
 import os
 import re
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
-from gworker import Connection, Request, Response, Worker
+from gworker import BrokerDown, Connection, Request, Response, Worker, messages
 
 HTTP = os.environ.get("CHAT_HTTP", "http://127.0.0.1:8000")
 SOCKET = os.environ.get("CHAT_WS", "ws://127.0.0.1:9501")
@@ -33,7 +32,7 @@ MAX_NAME, MAX_TEXT = 24, 1000  # characters
 BURST, PER_SECOND = 10, 2  # messages that one person may send at once, and for long
 
 web = Worker(HTTP, name="web", count=2)
-room = Worker(SOCKET, name="room", count=1, max_package_size=16384, idle_timeout=180)
+room = Worker(SOCKET, name="room", count=2, max_package_size=16384, idle_timeout=180)
 
 
 # ---- the page
@@ -85,8 +84,11 @@ def serve(connection: Connection, request: Request) -> None:
 
 # ---- the room
 
-people: dict[str, Connection] = {}  # by name
-history: deque[dict[str, Any]] = deque(maxlen=50)
+# What was said is kept, for those who come; that somebody types is not. The members of SAID are the
+# people in the room.
+SAID, TYPING = "room:said", "room:typing"
+
+messages.declare(SAID, mode="recoverable", history=50, ttl=24 * 3600, presence=True)
 
 
 @room.on_message
@@ -96,7 +98,9 @@ def receive(connection: Connection, data: str | bytes) -> None:
         take_token(connection)
         act(connection, json.loads(data))
     except (ValueError, RecursionError) as error:
-        connection.send(json.dumps({"type": "error", "text": str(error)}))
+        connection.send({"type": "error", "text": str(error)})
+    except BrokerDown:
+        connection.send({"type": "error", "text": "The room is out of reach. Please try again."})
 
 
 def act(connection: Connection, message: Any) -> None:
@@ -106,60 +110,70 @@ def act(connection: Connection, message: Any) -> None:
         case {"type": "join", "name": str(wanted)} if name is None:
             join(connection, clean("".join(filter(str.isprintable, wanted)), MAX_NAME))
         case {"type": "say", "text": str(text)} if name is not None:
-            history.append({"name": name, "text": clean(text, MAX_TEXT), "time": time.time()})
-            tell_all(type="said", **history[-1])
+            tell(SAID, type="said", name=name, text=clean(text, MAX_TEXT), time=time.time())
         case {"type": "typing"} if name is not None:
-            tell_all(type="typing", name=name)
+            tell(TYPING, type="typing", name=name)
         case {"type": "alive"}:
             pass  # to be heard of was enough: see idle_timeout
         case _:
             raise ValueError("That is not a message of this chat.")
 
 
+def tell(group: str, **message: Any) -> None:
+    """JSON with escapes: a page may send half of a surrogate pair, which UTF-8 does not have."""
+    messages.publish(group, json.dumps(message))
+
+
 def join(connection: Connection, wanted: str) -> None:
-    """Let a client in, under a name that no other has."""
+    """Let a client in, under a name that no other has, and tell it what was said.
+
+    What is said between its history and its joining is sent as the first that it has missed.
+    """
+    name = take_name(connection, wanted)
+    seen = messages.position(SAID)
+    past = messages.history(SAID)
+    said = [json.loads(message) for _, message in past]
+    connection.send(json.dumps({"type": "welcome", "name": name, "history": said}))
+    connection.join(TYPING)
+    connection.join(
+        SAID,
+        since=past[-1][0] if past else seen,
+        presence={"name": name, "since": time.time()},
+    )
+    connection.context.name = name
+
+
+def take_name(connection: Connection, wanted: str) -> str:
+    """The name that is wanted, or the first with a number behind it that is free in all
+    processes: a user of that name is at this connection and at no other."""
     names = itertools.chain([wanted], (f"{wanted} {number}" for number in itertools.count(2)))
-    taken = {name.casefold() for name in people}
-    connection.context.name = name = next(name for name in names if name.casefold() not in taken)
-    connection.context.history = history
-    connection.send(json.dumps({"type": "welcome", "name": name, "history": list(history)}))
-    people[name] = connection
-    tell_all(type="joined", name=name, people=list(people), time=time.time())
+    return next(name for name in names if is_free(connection, name))
 
 
-@room.on_takeover
-def take_over(connection: Connection) -> None:
-    """A reload has moved this connection here, into a new process; what that has to know came along
-    in `context`."""
-    context = connection.context
-    if not hasattr(context, "name"):
-        return
-    missing = [message for message in context.history if message not in history]
-    if missing:
-        everything = sorted([*history, *missing], key=lambda message: message["time"])
-        history.clear()
-        history.extend(everything)
-    context.history = history
-    if (
-        people.setdefault(context.name, connection) is not connection
-    ):  # somebody has just come with this name
-        join(connection, context.name)
+def is_free(connection: Connection, name: str) -> bool:
+    connection.bind(name.casefold())
+    return messages.connections(name.casefold()) == [connection.client_id]
 
 
-@room.on_close
-def leave(connection: Connection) -> None:
-    """Called once for each connection, however it ended."""
-    name = getattr(connection.context, "name", None)
-    if name is not None:
-        del people[name]
-        tell_all(type="left", name=name, people=list(people), time=time.time())
-
-
-def tell_all(**message: Any) -> None:
-    """`send` never blocks: a slow reader is skipped and holds up no other."""
-    text = json.dumps(message)
-    for connection in list(people.values()):
-        connection.send(text)
+@room.on_presence
+def changed(
+    group: str,
+    joined: list[messages.Member],
+    left: list[messages.Member],
+    connections_here: list[Connection],
+) -> None:
+    """Called in each process that has people in the room. Who leaves is told 3 s later, and not at
+    all if they are back by then."""
+    here = sorted(
+        (member.presence["since"], member.presence["name"]) for member in messages.members(group)
+    )
+    people = [name for _, name in here]
+    for kind, members in (("joined", joined), ("left", left)):
+        for member in members:
+            news = {"type": kind, "name": member.presence["name"], "people": people}
+            text = json.dumps({**news, "time": time.time()})
+            for connection in connections_here:
+                connection.send(text)
 
 
 def clean(text: str, limit: int) -> str:

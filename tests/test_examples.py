@@ -497,7 +497,8 @@ class Person:
 class Chat:
     """A chat that runs."""
 
-    def __init__(self, page: int, room: int) -> None:
+    def __init__(self, example: Example, page: int, room: int) -> None:
+        self.example = example
         self.page = page
         self.room = room
 
@@ -521,7 +522,7 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
             example.start_example(
                 "chat.py", CHAT_HTTP=f"http://127.0.0.1:{page}", CHAT_WS=f"ws://127.0.0.1:{room}"
             )
-            yield Chat(page, room)
+            yield Chat(example, page, room)
         finally:
             example.kill()
 
@@ -562,6 +563,16 @@ def test_chat_conversation(chat: Chat) -> None:
         assert said["time"] > 1.6e9
         bob.client.close()
         assert "Bob" not in ada.next("left", name="Bob")["people"]
+
+
+def test_chat_is_one_room_over_all_processes(chat: Chat) -> None:
+    with chat.people(16) as people:
+        for number, person in enumerate(people):
+            assert person.join(f"Person {number}")["type"] == "welcome"
+        assert all(row["connections"] for row in chat.example.workers("room"))
+        people[0].send(type="say", text="hello everybody")
+        for person in people:
+            assert person.next("said")["text"] == "hello everybody"
 
 
 def test_chat_gives_each_name_once(chat: Chat) -> None:
