@@ -15,7 +15,7 @@ from typing import Any
 
 import places
 import pytest
-from example import ANY, Example, Start, fetch, starting
+from example import ANY, Example, Start, fetch, reserved_port, starting
 from instance import DEADLINE, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -113,6 +113,68 @@ def test_presence(start: Start) -> None:
             assert time.monotonic() - began > 2
             again.send("hello")
             assert sorted(heard(again, "here")["here"]) == [names[0], *names[2:]]
+
+
+def test_prices(start: Start) -> None:
+    example = start("messages/prices.py", "-w", "2", LISTEN=f"ws://{ANY}", PERIOD="0.05")
+    url = f"ws://127.0.0.1:{example.port('ws')}/"
+    symbols = {"BTC", "ETH", "GOLD", "OIL"}
+    with connect(url) as first, connect(url) as second:
+        first.send("go")
+        seen: dict[str, float] = {}
+        while seen.keys() != symbols:
+            message = heard(first, "symbol")
+            seen[message["symbol"]] = message["price"]
+        second.send("go")
+        assert {heard(second, "symbol")["symbol"] for _ in symbols} == symbols
+        second.send("stop")
+        with pytest.raises(TimeoutError):
+            while True:
+                second.recv(0.5)
+        assert heard(first, "symbol")
+
+
+def test_recoverable_room(start: Start) -> None:
+    with reserved_port() as page, reserved_port() as room:
+        url = f"ws://127.0.0.1:{room}"
+        example = start(
+            "messages/recoverable_room.py", "-w", "2",
+            ROOM_HTTP=f"http://127.0.0.1:{page}", ROOM_WS=url,
+        )  # fmt: skip
+        assert f'new WebSocket("{url}")' in fetch(page, "GET", "/")[2]
+
+        def enter(client: ClientConnection, since: str | None) -> dict[str, Any]:
+            client.send(json.dumps({"since": since}))
+            return heard(client, "missed")
+
+        def say(client: ClientConnection, *texts: str) -> None:
+            for text in texts:
+                client.send(json.dumps({"say": text}))
+
+        with connect(url) as ann:
+            enter(ann, None)
+            with connect(url) as bob:
+                enter(bob, None)
+                say(ann, "one")
+                last = heard(bob, "text")
+            assert last["text"] == "one"
+            say(ann, "two", "three")
+            positions = [heard(ann, "text")["at"] for _ in range(3)]
+            assert positions[0] == last["at"]
+            assert example.reload() == {"exit": 0}
+            with connect(url) as bob:
+                bob.send(json.dumps({"since": last["at"]}))
+                missed = [heard(bob, "text") for _ in range(2)]
+                assert missed == [
+                    {"text": "two", "at": positions[1]},
+                    {"text": "three", "at": positions[2]},
+                ]
+                answer = heard(bob, "missed")
+                assert answer == {"recovered": True, "missed": 2, "at": positions[2]}
+                say(ann, "four")
+                assert heard(bob, "text")["text"] == "four"
+            with connect(url) as cy:
+                assert not enter(cy, "no position")["recovered"]
 
 
 @contextmanager
