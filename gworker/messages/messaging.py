@@ -66,7 +66,8 @@ class Host:
 class Messaging(Calls):
     """The messages of one process. It implements `broker.interface.Listener`.
 
-    gaps: how often groups may have missed something. For the rest see `Delivery` and `Calls`.
+    gaps: how often groups may have missed something. has_ended: it does nothing more. For the rest
+    see `Delivery` and `Calls`.
     """
 
     def __init__(self, broker: Broker, host: Host, declarations: Declarations = declared) -> None:

@@ -13,7 +13,7 @@ from gworker import messages
 from gworker.handover.link import Link
 from gworker.handover.receiver import HandoverReceiver
 from gworker.handover.sender import HandoverSender
-from gworker.messages import frame
+from gworker.messages import delivery, frame
 from gworker.messages.positions import Arrival
 
 KEPT = {"pattern": "kept", "mode": "recoverable"}
@@ -167,15 +167,19 @@ def test_all_kinds_move_under_load():
 
 def test_a_large_room_that_moves_in_the_middle_of_a_message():
     move = Move()
+    seconds, delivery.SLICE_SECONDS = delivery.SLICE_SECONDS, 0
+    ours = move.old.messages
+    ours.delivery = delivery.Delivery(lambda: gevent.sleep(0.003), ours.report)
     clients = [move.old.connect() for _ in range(600)]
     for each in clients:
         each.connection.join("room")
-    publishing = Publishing(move.old, pause=0.015)
+    publishing = Publishing(move.old, pause=0.05)
     until(lambda: publishing.sent > 3)
     move.begin()
     move.finish()
     publishing.end(move.old, move.new)
     until(lambda: move.new.service.registry.connections and not move.sender.is_busy)
+    delivery.SLICE_SECONDS = seconds
     complete = list(range(publishing.sent))
     for each in clients:
         expect(each, {"room": complete, "all": complete})
