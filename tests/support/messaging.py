@@ -34,7 +34,7 @@ from gworker.messages.declarations import Declarations, checked  # noqa: E402
 from gworker.messages.messaging import Messaging  # noqa: E402
 from gworker.process.brokers import host_of  # noqa: E402
 
-board = Scoreboard(64)
+board = Scoreboard(1024)
 _ids = itertools.count(1)  # no two connections of an instance have the same
 
 
