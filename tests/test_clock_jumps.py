@@ -29,6 +29,12 @@ TOLD = {
     "logs/setup.py": "the time of a record",
     "client/connector.py": "when a connection was dialled",
     "connection/connection.py": "when a connection was accepted",
+    "broker/link.py": "since when and until when messages may be lost",
+    "broker/memory.py": "the same",
+    "broker/redis.py": "the same",
+    "messages/messaging.py": "the same",
+    "messages/positions.py": "the same",
+    "messages/recovery.py": "the same",
     "cli/tables.py": "how long ago a process has ended",
     "process/timer.py": "when a cron expression is due, which is a time of day (test_timer.py "
     "sets the clock)",

@@ -120,6 +120,7 @@ ABOUT_MORE = {
     "core/test_large_messages.py": "both cores: bodies that end, stop or go on midway",
     "core/test_leaks.py": "both cores: what they keep",
     "core/test_packaging.py": "the package itself: which core is built, and which one runs",
+    "connection/test_send_to_all.py": "a message to many: both cores, and what is left out",
     "connection/test_faulty_protocols.py": "every method of a protocol, wherever it is called",
     "master/test_reload_settings.py": "settings of a reload, from the file to the last process",
     "protocols/test_registry.py": "the package itself: names of protocols",

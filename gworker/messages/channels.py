@@ -33,7 +33,7 @@ class Channel:
     while connections come from a predecessor; else None. The rest is `recovery.Recovery`'s. digest:
     the hash of the last message's body; None: it is not known. late: messages of these epochs, up
     to these offsets, that are on their way and new although the channel is further. heard_at: when
-    the position was right, in seconds since the epoch. held: `HeldFrames` while its history is
+    the position was right, in monotonic seconds. held: `HeldFrames` while its history is
     read; else None. holds: a `Hold` for each member that is not to get all that comes.
     """
 

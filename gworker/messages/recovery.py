@@ -451,7 +451,7 @@ class Recovery:
     def _begin(self, channel: Channel, epoch: str, offset: int) -> None:
         channel.epoch, channel.offset, channel.digest = epoch, offset, None
         channel.late = {}
-        channel.heard_at = time.time()
+        channel.heard_at = time.monotonic()
 
     def _find_position(self, channel: Channel) -> None:
         # Raises BrokerDown.
@@ -478,7 +478,7 @@ class Recovery:
             if self._is_again(channel, arrived):
                 return False
             channel.held = HeldFrames()
-            self._add(channel, Incident(channel.heard_at, 0.0))
+            self._add(channel, Incident(_time_of_day(channel.heard_at), 0.0))
             self._work_soon()
         channel.held.add(arrived)
         return False
@@ -502,7 +502,7 @@ class Recovery:
             channel.epoch, channel.offset = arrived.epoch, arrived.offset
             channel.digest = hash(arrived.body)
             channel.late = {}
-        channel.heard_at = time.time()
+        channel.heard_at = time.monotonic()
 
     # ---- what the process missed
 
@@ -724,7 +724,7 @@ class Recovery:
     def check(self, seconds: float = CHECK_SECONDS) -> None:
         """Compare the positions of channels in which nothing has come for so long with the
         broker's."""
-        until = time.time() - seconds
+        until = time.monotonic() - seconds
         idle = [
             each
             for each in self._kept()
@@ -745,8 +745,13 @@ class Recovery:
                 if channel.held is not None or channel.heard_at != heard_at:
                     continue
                 if (epoch.decode("ascii"), offset) == (channel.epoch, channel.offset):
-                    channel.heard_at = time.time()
+                    channel.heard_at = time.monotonic()
                 else:
                     channel.held = HeldFrames()
-                    self._add(channel, Incident(heard_at, 0.0))
+                    self._add(channel, Incident(_time_of_day(heard_at), 0.0))
         self._work_soon()
+
+
+def _time_of_day(heard_at: float) -> float:
+    # Seconds since the epoch; 0: nothing was heard yet.
+    return time.time() - (time.monotonic() - heard_at) if heard_at else 0.0

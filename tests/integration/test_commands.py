@@ -27,7 +27,7 @@ ROW = {
     "requests_per_second": float,
     "bytes_read": int, "bytes_written": int, "send_queue": int, "send_failures": int,
     "exceptions": int, "timers": int,
-    "loop_lag_ms": float,
+    "loop_lag_ms": float, "messages": type(None),
 }  # fmt: skip
 CONNECTION = {
     "pid": int, "worker": str, "id": int, "transport": str, "protocol": str, "local": str,

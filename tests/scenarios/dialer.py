@@ -138,7 +138,7 @@ def test_full_with_more_than_the_kernel_takes():
 def test_what_it_cannot_carry_is_refused_at_once():
     for url in (Server().url, Server().url.replace("text", "ws")):
         connection, _told = story(url)
-        for bad in (5, ["x"], None):
+        for bad in (5, ("x",), None):
             with raises(TypeError):
                 connection.send(bad)
         connection.destroy()
