@@ -354,13 +354,13 @@ class Presence:
     def _announce_exits(self) -> None:
         while self._untold:
             one = self._untold[0]
-            if one.process == self._broker.process:
-                self._submit_exit(one)
-            elif one.was_known and one.channel.startswith(GROUP) and self._is_lost(one.channel):
-                # The broker has never heard of who has gone meanwhile: it comes, and goes.
+            if one.was_known and one.channel.startswith(GROUP) and self._is_lost(one.channel):
+                # The broker knows nothing of a member that has gone meanwhile: it comes, and goes.
                 again = one._replace(process=self._broker.process)
                 self._broker.submit("enter", one.channel, again.process, b"", *one.entry, b"1")
                 self._submit_exit(again)
+            elif one.process == self._broker.process:
+                self._submit_exit(one)
             del self._untold[0]
 
     def _is_lost(self, channel: bytes) -> bool:

@@ -166,18 +166,6 @@ def test_a_start_after_a_killed_arbiter_has_a_broker_of_its_own(
 
 
 @pytest.mark.timeout(90)
-def test_a_socket_that_is_gone_is_made_anew(instance: Callable[..., Instance]) -> None:
-    one = instance(ECHO)
-    process, client = started_with_client(one)
-    with closing(client):
-        (path,) = one.runtime.glob("*.broker")
-        path.unlink()
-        wait_for(path.exists, "the socket", 65.0)
-        with closing(hello(one)):
-            assert broker(one)["pid"] == process.pid
-        assert f"the socket of the broker was gone; there is a new one at {path}" in one.read_log()
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_mode_and_group(instance: Callable[..., Instance]) -> None:
     one = instance(ECHO, "--broker-mode", "600", "--broker-group", "nogroup")

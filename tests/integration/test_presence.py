@@ -64,7 +64,9 @@ class Member:
         self.thread = threading.Thread(target=self._read)
         self.thread.start()
         ends.callback(self.close)
-        self.pid = self.call("join", group, uid)
+        self.pid = self.call("pid")
+        if group:
+            self.call("join", group, uid)
 
     def close(self) -> None:
         with suppress(OSError):
@@ -106,16 +108,19 @@ class Room:
         self.name = f"room.{next(NUMBERS)}"
         found: dict[object, Member] = {}
         for number in itertools.count():
-            one = Member(app, self.name, f"{self.name} {number}", ends)
+            one = Member(app, "", f"{self.name} {number}", ends)
             if one.pid in found:
-                one.call("leave", self.name)
                 one.close()
             else:
                 found[one.pid] = one
             if len(found) == 4:
                 break
         self.members = list(found.values())
-        time.sleep(4.5)  # until those that were too many are forgotten
+        for each in self.members:
+            each.call("join", self.name, each.uid)
+        users = {each.uid for each in self.members}
+        wait_for(lambda: users == set(self.members[0].joined), "the first has heard of all")
+        wait_for(lambda: all(self.members[-1].uid in each.joined for each in self.members), "all")
         for each in self.members:
             each.clear()
 
@@ -218,23 +223,20 @@ def test_a_reload_after_which_all_come_back(room: Room) -> None:
 
 
 def test_a_reload_that_moves_the_connections(room: Room, broker: Server | None) -> None:
+    name = f"{room.name} moves"
     with ExitStack() as ends:
-        moved = [
-            Member(room.app, room.name, f"moves {number}", ends, "moving") for number in range(8)
-        ]
-        wait_for(lambda: all(len(each.joined) == 8 for each in room.members), "the joins")
-        for one in room.members:
-            one.call("leave", room.name)
-        time.sleep(4.5)
+        moved = [Member(room.app, name, f"moves {number}", ends, "moving") for number in range(8)]
+        last = moved[-1].uid
+        wait_for(lambda: all(last in each.joined for each in moved), "the joins")
         for each in moved:
             each.clear()
         pids = {each.call("pid") for each in moved}
         assert room.app.reload()["exit"] == 0
         assert not pids & {each.call("pid") for each in moved}
-        assert moved[0].call("count", room.name) == 8
+        assert moved[0].call("count", name) == 8
         time.sleep(4.5)
         kill(room.app, broker)
-        wait_for(lambda: moved[0].call("count", room.name) == 8, "all are announced again")
+        wait_for(lambda: moved[0].call("count", name) == 8, "all are announced again")
         time.sleep(4.5)
         assert [(each.joined, each.left) for each in moved] == [([], [])] * 8
         assert moved[0].call("is_online", "moves 3") is True

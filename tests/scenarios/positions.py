@@ -136,7 +136,7 @@ def expect(client, expected):
 
 def test_all_kinds_move_under_load():
     move = Move()
-    clients = [move.old.connect() for _ in range(200)]
+    clients = [move.old.connect() for _ in range(40)]
     for each in clients:
         each.connection.join("room")
         each.connection.join("kept")
