@@ -16,7 +16,7 @@ import hiredis
 from measure import HOST
 
 from gworker.broker.partitions import partition_of
-from gworker.broker.redis import prefixes_of
+from gworker.broker.redis_operations import prefixes_of
 
 READ = 65536
 ACCEPTED = (

@@ -22,9 +22,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from hashlib import sha1
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from redis.exceptions import (
@@ -41,7 +38,17 @@ from redis.exceptions import (
 from gworker.broker.commands import PROBE_SECONDS, Command, CommandLink
 from gworker.broker.interface import CALL_SECONDS, FLEETING, Answer, Listener, Reply, State
 from gworker.broker.link import Link, Subscribing
-from gworker.broker.partitions import PARTITIONS, TAGS, partition_of
+from gworker.broker.partitions import PARTITIONS, partition_of
+from gworker.broker.redis_check import partition_mismatch
+from gworker.broker.redis_operations import (
+    COMMON,
+    SCRIPTS,
+    SHAPES,
+    command_of,
+    number_of,
+    prefixes_of,
+    presence_keys,
+)
 from gworker.broker.topology import Address, Servers, Topology, check_fit, facts_of, text_of
 from gworker.broker.url import BrokerUrl
 from gworker.errors import BrokerDown, BrokerError
@@ -67,38 +74,9 @@ REPLACE_SECONDS = 5.0
 
 TICK = 0.25  # seconds between two looks at the links
 
-IDEMPOTENCY_MS = 300_000
-POSITION_MS = 30 * 24 * 3600 * 1000
-RETURN_MS = 3000  # a leave is told that much later, unless the identity is back
 REAP_LOCK_MS = 10_000
 
 BATCH = 512  # channels of one SSUBSCRIBE
-# The partition of what belongs to the whole cluster.
-COMMON = 0
-
-_MODES = (b"fleeting", b"recoverable", b"latest")
-
-# The keys and the arguments of a script.
-_Shape = tuple[list[bytes], list[bytes]]
-
-
-@dataclass(frozen=True)
-class Script:
-    source: bytes
-    digest: bytes
-
-
-def _load_scripts() -> dict[str, Script]:
-    folder = Path(__file__).with_name("scripts")
-    scripts = {}
-    for path in sorted(folder.glob("*.lua")):
-        source = path.read_bytes()
-        digest = sha1(source, usedforsecurity=False).hexdigest().encode()
-        scripts[path.stem] = Script(source, digest)
-    return scripts
-
-
-SCRIPTS = _load_scripts()
 
 
 class _Node:
@@ -313,31 +291,18 @@ class RedisBroker:
             (body,) = arguments
             words = (b"SPUBLISH", prefix + channel, FLEETING + body)
             return Command(partition, words, waits)
-        shape = self._SHAPES.get(operation)
+        shape = SHAPES.get(operation)
         if shape is None:
             raise BrokerError(f"there is no operation {operation}")
         if not channel:
             partition, prefix = COMMON, self._prefixes[COMMON]
-        keys, values = shape(self, prefix, channel, *arguments)
+        keys, values = shape(prefix, channel, *arguments)
         finish = None
         if operation in ("enter", "exit"):
             finish = self._count_writes(partition, arguments[0])
         elif operation == "increment":
             finish = int  # a script has no integers of 64 bits
-        return self._script(operation, partition, keys, values, waits, finish)
-
-    @staticmethod
-    def _script(
-        name: str,
-        partition: int,
-        keys: Sequence[bytes],
-        values: Sequence[bytes],
-        waits: bool = True,
-        finish: Callable[[Any], Reply] | None = None,
-    ) -> Command:
-        script = SCRIPTS[name]
-        words = (b"EVALSHA", script.digest, b"%d" % len(keys), *keys, *values)
-        return Command(partition, words, waits, script.source, finish)
+        return command_of(operation, partition, keys, values, waits, finish)
 
     def _count_writes(self, partition: int, process: bytes) -> Callable[[Any], Reply]:
         def finish(reply: Any) -> Reply:
@@ -346,95 +311,6 @@ class RedisBroker:
             return cast(Reply, reply[0])
 
         return finish
-
-    # The keys and the arguments of the script of each operation.
-
-    def _keep(
-        self, prefix: bytes, channel: bytes, mode: bytes, size: bytes, ttl: bytes, key: bytes,
-        value_key: bytes, body: bytes,
-    ) -> _Shape:  # fmt: skip
-        if mode not in _MODES:
-            raise BrokerError(f"no such mode: {mode!r}")
-        _number(size)
-        _number(ttl)
-        keys = [
-            prefix + b"m:" + channel,
-            prefix + b"h:" + channel,
-            prefix + b"l:" + channel,
-            prefix + b"lo:" + channel,
-            prefix + b"i:%d:" % len(channel) + channel + b":" + key,
-        ]
-        values = [prefix + channel, mode, size, ttl, key, value_key, body, _new_epoch()]
-        return keys, values
-
-    def _history(self, prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
-        keys = [
-            prefix + b"m:" + channel,
-            prefix + b"h:" + channel,
-            prefix + b"l:" + channel,
-            prefix + b"lo:" + channel,
-        ]
-        return keys, list(arguments)
-
-    def _position(self, prefix: bytes, channel: bytes) -> _Shape:
-        return [prefix + b"m:" + channel], [_new_epoch()]
-
-    def _rotate(self, prefix: bytes, channel: bytes, epoch: bytes) -> _Shape:
-        return [prefix + b"m:" + channel], [epoch, _new_epoch()]
-
-    def _presence_keys(self, prefix: bytes, channel: bytes, process: bytes) -> list[bytes]:
-        return [
-            prefix + b"p:" + channel + b":" + process,
-            prefix + b"pi:" + channel,
-            prefix + b"pn:" + channel,
-            prefix + b"w:" + process,
-            prefix + b"lv",
-            prefix + b"lw",
-        ]
-
-    def _enter(
-        self, prefix: bytes, channel: bytes, process: bytes, previous: bytes, member: bytes,
-        identity: bytes, info: bytes, events: bytes,
-    ) -> _Shape:  # fmt: skip
-        keys = self._presence_keys(prefix, channel, process)
-        if previous and previous != process:
-            keys += [prefix + b"p:" + channel + b":" + previous, prefix + b"w:" + previous]
-        return keys, [channel, process, previous, member, identity, info, events]
-
-    def _exit(self, prefix: bytes, channel: bytes, process: bytes, member: bytes) -> _Shape:
-        keys = self._presence_keys(prefix, channel, process)
-        return keys, [channel, process, member]
-
-    def _take_due_leaves(self, prefix: bytes, channel: bytes) -> _Shape:
-        return [prefix + b"lv", prefix + b"lw"], []
-
-    def _data(self, prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
-        return [prefix + channel, prefix + b"dk"], [channel, *arguments]
-
-    def _lasting(self, prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
-        _number(arguments[-1])  # the time to live
-        return self._data(prefix, channel, *arguments)
-
-    def _renew(self, prefix: bytes, channel: bytes, process: bytes, ttl: bytes) -> _Shape:
-        return [prefix + b"workers"], [process, ttl]
-
-    def _declare(self, prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
-        return [prefix + b"dc", prefix + b"do"], list(arguments)
-
-    _SHAPES: ClassVar[dict[str, Callable[..., _Shape]]] = {
-        "keep": _keep,
-        "history": _history,
-        "position": _position,
-        "rotate": _rotate,
-        "enter": _enter,
-        "exit": _exit,
-        "take_due_leaves": _take_due_leaves,
-        "renew": _renew,
-        "declare": _declare,
-        "declarations": _declare,
-        **dict.fromkeys(("get", "delete", "increment", "compare_and_set"), _data),
-        **dict.fromkeys(("set", "add", "expire"), _lasting),
-    }
 
     # Operations that take more than one command.
 
@@ -457,21 +333,21 @@ class RedisBroker:
         return sum(self._index(channel).values())
 
     def _members(self, channel: bytes, limit: bytes) -> Reply:
-        most = _number(limit)
+        most = number_of(limit)
         processes = list(self._index(channel))
         if not processes:
             return []
         partition = partition_of(channel)
         start = self._prefixes[partition] + b"p:" + channel + b":"
         keys = [start + process for process in processes]
-        return self._submit(self._script("members", partition, keys, [b"%d" % most])).wait()
+        return self._submit(command_of("members", partition, keys, [b"%d" % most])).wait()
 
     def _keys(self, channel: bytes, prefix: bytes, cursor: bytes) -> Reply:
         """cursor: the partition, and the cursor of ZSCAN in it."""
         number, _, place = cursor.partition(b".")
         partition = int(number or 0)
         key = self._prefixes[partition] + b"dk"
-        command = self._script("keys", partition, [key], [prefix, place or b"0"])
+        command = command_of("keys", partition, [key], [prefix, place or b"0"])
         place, keys = cast("list[Any]", self._submit(command).wait())
         if place != b"0":
             return [b"%d.%b" % (partition, place), keys]
@@ -495,8 +371,8 @@ class RedisBroker:
             prefix = self._prefixes[partition]
             for name in channels[partition]:
                 if name:
-                    keys = self._presence_keys(prefix, name, process)
-                    yield self._script("reap", partition, keys, [name, process])
+                    keys = presence_keys(prefix, name, process)
+                    yield command_of("reap", partition, keys, [name, process])
             if channels[partition]:
                 yield Command(partition, (b"DEL", prefix + b"w:" + process), waits=True)
 
@@ -539,7 +415,7 @@ class RedisBroker:
         all that there are."""
         keys = [self._prefixes[COMMON] + b"workers"]
         began = time.monotonic()
-        command = self._script("leases", COMMON, keys, processes)
+        command = command_of("leases", COMMON, keys, processes)
         flat = cast("list[Any]", self._submit(command).wait())
         return {
             name: began + int(left) / 1000 for name, left in zip(flat[::2], flat[1::2], strict=True)
@@ -972,7 +848,7 @@ class RedisBroker:
         self._submit(Command(COMMON, (b"HSETNX", key, b"partitions", count), True)).wait()
         found = self._submit(Command(COMMON, (b"HGET", key, b"partitions"), True)).wait()
         if found != count:
-            raise _partition_mismatch(found)
+            raise partition_mismatch(found)
 
     def _have_writes_been_lost(self) -> bool:
         """A server knows of fewer of our members' changes than it had confirmed."""
@@ -1052,12 +928,6 @@ class _MessagesOwner:
             self._broker.on_messages_down(self._node, self.link)
 
 
-def prefixes_of(cluster_name: str) -> list[bytes]:
-    """How the names of each partition begin. All have one length."""
-    start = b"gw:" + cluster_name.encode() + b":{"
-    return [start + tag + b"}:" for tag in TAGS]
-
-
 def _batches(names: Collection[bytes]) -> Iterator[Sequence[bytes]]:
     """Names that one command may name: those of one partition, so many at once."""
     of_tag: dict[bytes, list[bytes]] = {}
@@ -1066,56 +936,3 @@ def _batches(names: Collection[bytes]) -> Iterator[Sequence[bytes]]:
     for some in of_tag.values():
         for start in range(0, len(some), BATCH):
             yield some[start : start + BATCH]
-
-
-def _number(text: bytes) -> int:
-    if not text.isdigit():
-        raise BrokerError(f"not a number of milliseconds or entries: {text!r}")
-    return int(text)
-
-
-def _new_epoch() -> bytes:
-    return secrets.token_hex(4).encode()
-
-
-def _partition_mismatch(found: Reply) -> BrokerError:
-    number = found.decode("ascii", "replace") if isinstance(found, bytes) else found
-    return BrokerError(
-        f"this cluster has {number} partitions, and this gworker {PARTITIONS}: all "
-        "machines need the same version"
-    )
-
-
-def examine(url: BrokerUrl, cluster_name: str) -> str:
-    """Ask the servers of a URL, and change nothing. What they are, in words.
-
-    Raises BrokerError if they cannot be reached or are not fit.
-    """
-    try:
-        return _examine(url, cluster_name)
-    except BrokerDown as error:
-        raise BrokerError(str(error)) from None
-
-
-def _examine(url: BrokerUrl, cluster_name: str) -> str:
-    servers = Servers(url, f"gworker-{cluster_name}-check")
-    topology = servers.resolve(time.monotonic() + 2 * CALL_SECONDS)
-    kinds = set()
-    for address in topology.masters:
-        with servers.ask(address) as ask:
-            facts = facts_of(ask("INFO", "server"))
-            check_fit(address, facts, url.kind == "cluster")
-            if "valkey_version" in facts:
-                kinds.add(f"Valkey {facts['valkey_version']}")
-            else:
-                kinds.add(f"Redis {facts['redis_version']}")
-            if address == topology.owners[COMMON]:
-                key = prefixes_of(cluster_name)[COMMON] + b"conf"
-                found = ask("HGET", key, "partitions")
-                if found not in (None, b"%d" % PARTITIONS):
-                    raise _partition_mismatch(found)
-    missing = topology.owners.count(None)
-    if missing:
-        raise BrokerDown(f"{missing} of {PARTITIONS} partitions have no master")
-    masters = len(topology.masters)
-    return f"{' and '.join(sorted(kinds))}, {masters} master{'s' if masters > 1 else ''}"

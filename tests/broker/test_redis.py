@@ -21,7 +21,8 @@ from servers import free_port
 
 from gworker.broker import redis as broker_redis
 from gworker.broker.partitions import SLOT_OF_PARTITION, partition_of
-from gworker.broker.redis import RedisBroker, examine
+from gworker.broker.redis import RedisBroker
+from gworker.broker.redis_check import examine
 from gworker.broker.url import parse
 from gworker.errors import BrokerDown, BrokerError
 

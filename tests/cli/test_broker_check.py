@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gworker.broker import redis
+from gworker.broker import redis_check
 from gworker.broker.url import BrokerUrl, parse
 from gworker.cli import broker_check, machine_check
 from gworker.config.settings import Layer, Settings, resolve
@@ -48,7 +48,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[str | Exception]:
             raise found[0]
         return found[0]
 
-    monkeypatch.setattr(redis, "examine", examine)
+    monkeypatch.setattr(redis_check, "examine", examine)
     return found
 
 

@@ -1,0 +1,178 @@
+"""What each operation is on a Redis: a script, its keys and its arguments.
+
+Whatever one script touches is in one partition, and so in one slot. Names begin with the prefix of
+their partition.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+from gworker.broker.commands import Command
+from gworker.broker.interface import Reply
+from gworker.broker.partitions import TAGS
+from gworker.errors import BrokerError
+
+# The partition of what belongs to the whole cluster.
+COMMON = 0
+
+_MODES = (b"fleeting", b"recoverable", b"latest")
+
+# The keys and the arguments of a script.
+_Shape = tuple[list[bytes], list[bytes]]
+
+
+@dataclass(frozen=True)
+class Script:
+    source: bytes
+    digest: bytes
+
+
+def _load_scripts() -> dict[str, Script]:
+    folder = Path(__file__).with_name("scripts")
+    scripts = {}
+    for path in sorted(folder.glob("*.lua")):
+        source = path.read_bytes()
+        digest = sha1(source, usedforsecurity=False).hexdigest().encode()
+        scripts[path.stem] = Script(source, digest)
+    return scripts
+
+
+SCRIPTS = _load_scripts()
+
+
+def prefixes_of(cluster_name: str) -> list[bytes]:
+    """How the names of each partition begin. All have one length."""
+    start = b"gw:" + cluster_name.encode() + b":{"
+    return [start + tag + b"}:" for tag in TAGS]
+
+
+def command_of(
+    name: str,
+    partition: int,
+    keys: Sequence[bytes],
+    values: Sequence[bytes],
+    waits: bool = True,
+    finish: Callable[[Any], Reply] | None = None,
+) -> Command:
+    script = SCRIPTS[name]
+    words = (b"EVALSHA", script.digest, b"%d" % len(keys), *keys, *values)
+    return Command(partition, words, waits, script.source, finish)
+
+
+def number_of(text: bytes) -> int:
+    if not text.isdigit():
+        raise BrokerError(f"not a number of milliseconds or entries: {text!r}")
+    return int(text)
+
+
+def _new_epoch() -> bytes:
+    return secrets.token_hex(4).encode()
+
+
+# ---- the keys and the arguments of the script of each operation
+
+
+def _keep(
+    prefix: bytes, channel: bytes, mode: bytes, size: bytes, ttl: bytes, key: bytes,
+    value_key: bytes, body: bytes,
+) -> _Shape:  # fmt: skip
+    if mode not in _MODES:
+        raise BrokerError(f"no such mode: {mode!r}")
+    number_of(size)
+    number_of(ttl)
+    keys = [
+        prefix + b"m:" + channel,
+        prefix + b"h:" + channel,
+        prefix + b"l:" + channel,
+        prefix + b"lo:" + channel,
+        prefix + b"i:%d:" % len(channel) + channel + b":" + key,
+    ]
+    values = [prefix + channel, mode, size, ttl, key, value_key, body, _new_epoch()]
+    return keys, values
+
+
+def _history(prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
+    keys = [
+        prefix + b"m:" + channel,
+        prefix + b"h:" + channel,
+        prefix + b"l:" + channel,
+        prefix + b"lo:" + channel,
+    ]
+    return keys, list(arguments)
+
+
+def _position(prefix: bytes, channel: bytes) -> _Shape:
+    return [prefix + b"m:" + channel], [_new_epoch()]
+
+
+def _rotate(prefix: bytes, channel: bytes, epoch: bytes) -> _Shape:
+    return [prefix + b"m:" + channel], [epoch, _new_epoch()]
+
+
+def presence_keys(prefix: bytes, channel: bytes, process: bytes) -> list[bytes]:
+    return [
+        prefix + b"p:" + channel + b":" + process,
+        prefix + b"pi:" + channel,
+        prefix + b"pn:" + channel,
+        prefix + b"w:" + process,
+        prefix + b"lv",
+        prefix + b"lw",
+    ]
+
+
+def _enter(
+    prefix: bytes, channel: bytes, process: bytes, previous: bytes, member: bytes,
+    identity: bytes, info: bytes, events: bytes,
+) -> _Shape:  # fmt: skip
+    keys = presence_keys(prefix, channel, process)
+    if previous and previous != process:
+        keys += [prefix + b"p:" + channel + b":" + previous, prefix + b"w:" + previous]
+    return keys, [channel, process, previous, member, identity, info, events]
+
+
+def _exit(prefix: bytes, channel: bytes, process: bytes, member: bytes) -> _Shape:
+    keys = presence_keys(prefix, channel, process)
+    return keys, [channel, process, member]
+
+
+def _take_due_leaves(prefix: bytes, channel: bytes) -> _Shape:
+    return [prefix + b"lv", prefix + b"lw"], []
+
+
+def _data(prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
+    return [prefix + channel, prefix + b"dk"], [channel, *arguments]
+
+
+def _lasting(prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
+    number_of(arguments[-1])  # the time to live
+    return _data(prefix, channel, *arguments)
+
+
+def _renew(prefix: bytes, channel: bytes, process: bytes, ttl: bytes) -> _Shape:
+    return [prefix + b"workers"], [process, ttl]
+
+
+def _declare(prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
+    return [prefix + b"dc", prefix + b"do"], list(arguments)
+
+
+SHAPES: dict[str, Callable[..., _Shape]] = {
+    "keep": _keep,
+    "history": _history,
+    "position": _position,
+    "rotate": _rotate,
+    "enter": _enter,
+    "exit": _exit,
+    "take_due_leaves": _take_due_leaves,
+    "renew": _renew,
+    "declare": _declare,
+    "declarations": _declare,
+    **dict.fromkeys(("get", "delete", "increment", "compare_and_set"), _data),
+    **dict.fromkeys(("set", "add", "expire"), _lasting),
+}
