@@ -113,7 +113,11 @@ class Calls:
         return header
 
     def _client_id(self, given: Any) -> str:
-        return given if isinstance(given, str) else self.client_id_of(given)
+        if isinstance(given, str):
+            return given
+        if not frame.is_connection(given):
+            raise TypeError(f"expected a connection or a client id, not {type(given).__name__}")
+        return self.client_id_of(given)
 
     def _publish(
         self,
@@ -126,6 +130,9 @@ class Calls:
     ) -> Published:
         channel = GROUP + frame.name(group, "a group").encode()
         declared = self.declarations.of(group)
+        for what, given in (("key", key), ("idempotency_key", idempotency_key)):
+            if given is not None and not isinstance(given, str):
+                raise TypeError(f"{what} is a str, not {type(given).__name__}")
         if key is not None:
             if declared.mode != "latest":
                 raise ValueError(f"key= is for groups of mode latest, and {group!r} is none")
@@ -324,9 +331,7 @@ def _parts(client_id: str) -> tuple[str, str]:
     """The inbox and the connection; ("", "") of what is no client id. Raises TypeError."""
     if not isinstance(client_id, str):
         raise TypeError(f"a client id is a str, not {type(client_id).__name__}")
-    inbox, _, connection = client_id.partition(".")
-    is_one = inbox.isascii() and inbox.isalnum() and connection.isascii() and connection.isalnum()
-    return (inbox, connection) if is_one else ("", "")
+    return frame.parsed_client_id(client_id) or ("", "")
 
 
 def _at_least_one(number: int, what: str) -> int:

@@ -19,7 +19,11 @@ DISBAND: Final[Order] = {"do": "disband"}
 
 def close(code: int, reason: str) -> Order:
     """Raises ValueError for what a WebSocket may not say (RFC 6455, 7.4): its members may be
-    some."""
+    some. Raises TypeError for a code that is no int, and a reason that is no str."""
+    if not isinstance(code, int):
+        raise TypeError(f"a close code is an int, not {type(code).__name__}")
+    if not isinstance(reason, str):
+        raise TypeError(f"the reason of a close is a str, not {type(reason).__name__}")
     close_payload(code, reason)
     return {"do": "close", "code": code, "reason": reason}
 

@@ -124,6 +124,7 @@ def arrived(payload: bytes) -> Arrived:
 
 _DIGITS = string.digits + string.ascii_lowercase
 _POSITION = re.compile(r"([!-~]{8})-([0-9a-z]{1,13})")
+_CLIENT_ID = re.compile(r"([0-9a-z]{1,64})\.([0-9a-z]{1,13})")
 
 
 def base36(number: int) -> str:
@@ -146,6 +147,12 @@ def parsed_position(text: object) -> tuple[str, int] | None:
 
 
 # ---- names
+
+
+def parsed_client_id(text: str) -> tuple[str, str] | None:
+    """The inbox, and the connection in base 36; None: it is no client id."""
+    found = _CLIENT_ID.fullmatch(text)
+    return None if found is None else (found[1], found[2])
 
 
 def name(value: object, what: str) -> str:

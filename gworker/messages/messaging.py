@@ -470,9 +470,8 @@ class Messaging(Calls):
     def _left_out(self, header: Mapping[str, Any]) -> set[Any]:
         found: set[Any] = set()
         for each in header.get(frame.EXCLUDED, ()):
-            inbox, _, number = each.partition(".")
-            if number.isalnum() and number.isascii():
-                found.add(self._connection(inbox, number))
+            if (parts := frame.parsed_client_id(each)) is not None:
+                found.add(self._connection(*parts))
         for each in header.get(frame.EXCLUDED_USERS, ()):
             channel = self.channels.get(USER + each.encode())
             if channel is not None:

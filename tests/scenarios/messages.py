@@ -137,6 +137,38 @@ def test_who_is_left_out():
     assert three.lines == ["1", "2", "3", "6"]
 
 
+def test_a_client_id_that_is_none_leaves_nobody_out():
+    a, b = processes(2)
+    one, two = a.connect(), b.connect()
+    for each in (one, two):
+        each.connection.join("room")
+    inbox = one.connection.client_id.partition(".")[0]
+    for wrong in (f"{inbox}.{'z' * 5000}", f"{inbox}.", f"{inbox}.1_0", f"{inbox}.\n", "é.1", "."):
+        messages.publish("room", "x", exclude=wrong)
+        assert one.lines == two.lines == ["x"], wrong
+        assert messages.send(wrong, "x") is False
+        messages.close(connection=wrong)
+    assert one.is_open
+
+
+def test_arguments_of_a_wrong_type():
+    processes(1, {"pattern": "room", "mode": "latest"})
+    for wrong in (5, [None], b"ab"):
+        with raises(TypeError, "expected a connection or a client id, not"):
+            messages.publish("room", "x", exclude=wrong)
+    with raises(TypeError, "expected a connection or a client id, not int"):
+        messages.close(connection=5)
+    with raises(TypeError, "key is a str, not int"):
+        messages.publish("room", "x", key=5)
+    with raises(TypeError, "idempotency_key is a str, not int"):
+        messages.publish("room", "x", idempotency_key=5)
+    with raises(TypeError, "a close code is an int, not str"):
+        messages.close(group="room", code="x")
+    with raises(TypeError, "the reason of a close is a str, not int"):
+        messages.close(group="room", reason=5)
+    assert messages.history("room") == []
+
+
 def test_several_groups_reach_a_member_once():
     a, b = processes(2)
     one, two = a.connect(), b.connect()
