@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gworker.broker.interface import Broker, State
-from gworker.errors import BrokerDown, ConfigError
+from gworker.errors import BrokerDown, BrokerError, ConfigError
 from gworker.messages import control, frame
 from gworker.messages.calls import Calls
 from gworker.messages.channels import EVERYONE, GROUP, INBOX, USER, Channel, Channels
@@ -714,6 +714,8 @@ class Messaging(Calls):
             self._announce_single()
         except BrokerDown:
             self._is_dirty = True  # once more when it is up
+        except BrokerError as error:  # once more in a few seconds
+            log.warning("the broker refuses to hear what this process has: %s", error)
         except Exception:
             log.exception("the broker could not be told what this process has")
 

@@ -18,7 +18,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, cast
 
 from gworker.broker.interface import Answer, Broker
-from gworker.errors import BrokerDown
+from gworker.errors import BrokerDown, BrokerError
 from gworker.messages import control, frame
 from gworker.messages.calls import Member, member_of
 from gworker.messages.channels import GROUP, USER, Channel, Channels
@@ -54,6 +54,9 @@ BATCH: Final = 200
 
 # Bytes of the members in one frame; more make a further one.
 FRAME_BYTES: Final = 1 << 18
+
+# A broker that refuses, as it is full, say, is told again as one that is down: by and by.
+UNTOLD: Final = (BrokerDown, BrokerError)
 
 _UNKNOWN: Final = b""
 
@@ -196,15 +199,24 @@ class Presence:
             self._look_later()
         try:
             self._learn_epoch(channel)
+            if not self._is_still_there(channel, connection):
+                return
             entering = self._entering(channel, connection, membership, previous)
             is_new = entering.answer.wait() == 1
-        except BrokerDown as error:
+        except UNTOLD as error:
             self._is_untold()
             if connection in channel.members:
+                is_uncertain = isinstance(error, BrokerDown) and error.uncertain
                 known = self._unconfirmed.get((channel, connection), False)
-                self._unconfirmed[channel, connection] = known or error.uncertain
+                self._unconfirmed[channel, connection] = known or is_uncertain
         else:
             self._entered(entering, is_new, False)
+
+    def _is_still_there(self, channel: Channel, connection: Any) -> bool:
+        # One that has gone has been told to: nobody would tell that it goes a second time. Its
+        # client id may have to be heard of first, which takes a moment, too.
+        self._client_id_of(connection)
+        return connection in channel.members
 
     def _entering(
         self, channel: Channel, connection: Any, membership: Membership, previous: bytes = b""
@@ -259,7 +271,7 @@ class Presence:
             for each in under_way:
                 each.answer.wait()
                 self._learn_epoch(each.channel)
-        except BrokerDown:
+        except UNTOLD:
             self._is_untold()
 
     def exit(self, channel: Channel, connection: Any, membership: Membership) -> None:
@@ -292,7 +304,7 @@ class Presence:
             call, one = self._exits[0]
             try:
                 call.wait()
-            except BrokerDown:
+            except UNTOLD:
                 self._exited_not(one)
             else:
                 if one.channel.startswith(GROUP):
@@ -303,7 +315,7 @@ class Presence:
     # ---- after the broker was down, or has lost what it knew of this process
 
     def announce(self, is_current: Callable[[], bool]) -> None:
-        """Tell the broker of all members here. Raises BrokerDown."""
+        """Tell the broker of all members here. Raises BrokerDown, BrokerError."""
         self.is_dirty = False
         self._announced_at = time.monotonic()
         try:
@@ -311,7 +323,7 @@ class Presence:
             self._announce_exits()
             if self._announce_members(is_current):
                 self._lost.clear()
-        except BrokerDown:
+        except UNTOLD:
             self._is_untold()
             raise
         if self._events:
@@ -375,7 +387,7 @@ class Presence:
                 if not is_current() or self._has_ended:
                     return False
                 membership: Membership | None = connection.membership
-                if membership is None or connection not in channel.members:
+                if membership is None or not self._is_still_there(channel, connection):
                     continue
                 under_way.append(self._entering(channel, connection, membership))
                 if len(under_way) >= BATCH:
@@ -414,7 +426,7 @@ class Presence:
                 for answer in answers:
                     answer.wait()
                 del untold[channel]
-        except BrokerDown:  # they are told when it is up
+        except UNTOLD:
             self._is_untold()
             for channel, each in self._events.items():
                 untold.setdefault(channel, _Events()).add(each)

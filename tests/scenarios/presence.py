@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import gevent
 from messaging import Client, MemoryServer, Process, run_in, settle, until
 from scenario_process import run
 
 from gworker import messages
-from gworker.errors import BrokerDown
+from gworker.errors import BrokerDown, BrokerError
 from gworker.messages import presence
 from gworker.messages.calls import Member
 
 presence.ROUND_SECONDS = 0.02
+presence.AGAIN_SECONDS = 0.2
 
 
 class World:
@@ -294,6 +297,61 @@ def test_a_start_without_a_broker():
 
 def refuse(listener, wait):
     raise BrokerDown("not yet")
+
+
+class Refusing:
+    """The submissions of a process to its broker, which refuses all while it is full."""
+
+    def __init__(self, process: Process) -> None:
+        self.is_full = True
+        self.submit = process.broker.submit
+        process.broker.submit = self
+
+    def __call__(self, operation, channel, *arguments):
+        return self if self.is_full else self.submit(operation, channel, *arguments)
+
+    def wait(self):
+        raise BrokerError("it is full")
+
+
+def test_a_broker_that_refuses_for_a_moment():
+    world = World()
+    world.client(0, "anna")
+    phone = world.client(1, "ben")
+    world.clear()
+    broker = Refusing(world.processes[1])
+    phone.connection.destroy()
+    world.client(1, "carla")
+    gevent.sleep(0.1)
+    assert messages.connections("ben") and not messages.is_online("carla")
+    broker.is_full = False
+    until(lambda: not messages.is_online("ben") and messages.is_online("carla"))
+    world.pass_time(3)
+    until(lambda: (world.left(0), world.joined(0)) == (["ben"], ["carla"]))
+    assert messages.count("room") == 2
+
+
+def test_one_that_goes_before_its_join_is_told():
+    world = World(1)
+    process = world.processes[0]
+    client = process.connect()
+    submit, subscribe = process.broker.submit, process.broker.subscribe
+
+    def is_slow(do, *arguments):
+        gevent.sleep(0.05)
+        return do(*arguments)
+
+    for slow in ("submit", "subscribe"):
+        client = process.connect()
+        world.clients.append(client)
+        process.broker.submit, process.broker.subscribe = submit, subscribe
+        setattr(process.broker, slow, partial(is_slow, getattr(process.broker, slow)))
+        job = gevent.spawn(client.connection.join, "room")
+        gevent.sleep(0.02)
+        process.broker.submit = submit
+        client.connection.destroy()
+        job.get(timeout=5)
+        assert messages.members("room") == [], slow
 
 
 def test_a_slow_callback_holds_up_nobody():
