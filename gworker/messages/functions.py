@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from gworker.system import fork_guard
+
 log = logging.getLogger("gworker")
 
 # Messages that may wait for a function that is slow.
@@ -56,7 +58,8 @@ class Functions:
                 for function in list(self.all):
                     try:
                         function(message)
-                    except Exception:
+                    except BaseException:  # gevent.Timeout, say
                         self._report("%r of the group %r: exception", function, self._group)
+                    fork_guard.end()
         finally:
             self._is_running = False

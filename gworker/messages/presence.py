@@ -23,6 +23,7 @@ from gworker.messages import control, frame
 from gworker.messages.calls import Member, member_of
 from gworker.messages.channels import GROUP, USER, Channel, Channels
 from gworker.messages.membership import Membership
+from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
 
@@ -521,8 +522,9 @@ class Presence:
                 joined, left = waiting.popleft()
                 try:
                     callback(channel.text, joined, left, list(channel.members))
-                except Exception:
+                except BaseException:  # gevent.Timeout, say
                     self._report("on_presence of the group %r: exception", channel.text)
+                fork_guard.end()
         finally:
             del self._waiting[channel]
 

@@ -325,6 +325,22 @@ def test_functions_are_called_in_order():
     assert a.exceptions == 0
 
 
+def test_what_functions_raise_stops_nothing():
+    (a,) = processes(1)
+    got = []
+
+    def fails(message):
+        gevent.sleep(0.01)
+        raise {"1": gevent.Timeout, "2": SystemExit}[message](message)
+
+    messages.subscribe("jobs", fails)
+    messages.subscribe("jobs", got.append)
+    messages.publish("jobs", "1")
+    messages.publish("jobs", "2")
+    until(lambda: got == ["1", "2"])
+    assert a.exceptions == 2
+
+
 class Numbers(PackageProtocol):
     """Carries bytes only."""
 

@@ -299,6 +299,25 @@ def refuse(listener, wait):
     raise BrokerDown("not yet")
 
 
+def test_what_a_callback_raises_loses_no_event():
+    world = World(1)
+    heard = []
+
+    def on_presence(group, joined, left, connections_here):
+        heard.extend(each.uid for each in joined)
+        gevent.sleep(0.1)
+        raise gevent.Timeout(1)
+
+    process = Process(world.server, {"pattern": "room", "presence": True}, on_presence=on_presence)
+    process.service.start_messaging()
+    world.processes.append(process)
+    for uid in ("anna", "ben", "carla"):
+        world.client(1, uid)
+        gevent.sleep(0.07)
+    until(lambda: heard == ["anna", "ben", "carla"])
+    until(lambda: process.exceptions == 3)
+
+
 class Refusing:
     """The submissions of a process to its broker, which refuses all while it is full."""
 
