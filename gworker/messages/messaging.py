@@ -192,20 +192,23 @@ class Messaging(Calls):
             raise BrokerDown("the broker is down")
         channel = self.channels.obtain(GROUP, text, self.declarations.of(text))
         is_member = channel in membership.channels
-        is_told = channel in membership.channels and membership.info(channel) == info
+        shown = membership.info(channel)
+        is_told = is_member and shown == info
         membership.channels[channel] = channel.members[connection] = None
         membership.set_info(channel, info)
         joined = Joined()
-        if channel.declaration.keeps:
-            try:
+        try:
+            if channel.declaration.keeps:
                 joined = self.recovery.join(channel, connection, since, is_member)
-            except BrokerDown:
-                if not is_member and membership.leave(channel):
-                    self._drop(channel, connection)
-                raise
-            self._sweep_later()
-        else:
-            self.hear([channel], must=since is not None)
+                self._sweep_later()
+            else:
+                self.hear([channel], must=since is not None)
+        except BaseException:  # BrokerDown, or a gevent.Timeout of the caller: it is what it was
+            if not is_member and membership.leave(channel):
+                self._drop(channel, connection)
+            elif channel in membership.channels:
+                membership.set_info(channel, shown)
+            raise
         if channel.declaration.presence and not is_told and connection in channel.members:
             self.enter(channel, connection, membership)
         return joined

@@ -292,15 +292,23 @@ class Recovery:
         try:
             self._owner.hear([channel], must=True)
             return self._serve(channel, connection, hold, asked)
-        except BrokerDown:
-            if channel.holds.get(connection) is hold:
-                if must:
-                    del channel.holds[connection]
-                else:
-                    self._serve_later(channel, hold)
-            if must:
+        except BaseException as error:  # a gevent.Timeout of the caller, say
+            is_held = channel.holds.get(connection) is hold
+            if must or not isinstance(error, BrokerDown):
+                if is_held:
+                    self._release(channel, connection, hold, is_member)
                 raise
+            if is_held:
+                self._serve_later(channel, hold)
             return Joined()
+
+    def _release(self, channel: Channel, connection: Any, hold: Hold, is_member: bool) -> None:
+        # is_member: it was one before, and goes on with what was held back.
+        del channel.holds[connection]
+        if is_member:
+            for each in hold.contents or ():
+                slow = channel.declaration.slow
+                self._owner.delivery.send(each.content, [connection], slow)
 
     def position_of(self, channel: Channel, must: bool = False) -> str:
         """Where a channel is, as far as this process has received it. Raises BrokerDown if the

@@ -302,6 +302,47 @@ def test_joining_with_a_position_needs_the_broker():
 # ---- slow members
 
 
+def test_a_join_that_fails_changes_nothing():
+    _, b = processes(2, {**KEPT, "presence": True})
+    at = messages.position("kept")
+    member, other = b.connect(), b.connect()
+    member.connection.join("kept", presence=1)
+
+    def fails():
+        publish("kept", 1)
+        raise BrokerDown("no answer")
+
+    def hangs():
+        publish("kept", 2)
+        gevent.sleep(5)
+
+    calls = Calls(b, before=fails)
+    with raises(BrokerDown, "no answer"):
+        member.connection.join("kept", since=at, presence=2)
+    assert member.lines == ["1"], "it was a member all the time"
+    calls.before = hangs
+    for each in (member, other):
+        b.messages.recovery.questions.clear()
+        with gevent.Timeout(0.05, False):
+            each.connection.join("kept", since=at, presence=2)
+    calls.before = None
+    b.messages.recovery.questions.clear()
+    assert member.lines == ["2", "2"]
+    assert other.connection.groups == []
+    assert not b.messages.channels.get(b"g:kept").holds
+    member.connection.join("kept", presence=2)
+    assert [each.presence for each in messages.members("kept")] == [2]
+
+    def refuses(channels):
+        raise BrokerDown("not subscribed")
+
+    b.broker.subscribe = refuses
+    with raises(BrokerDown, "not subscribed"):
+        other.connection.join("fleeting", since=at)
+    assert other.connection.groups == []
+    assert b.exceptions == 0
+
+
 def test_slow_members_come_back():
     _, b = processes(2, {**MANY, "history": 100})
     at = messages.position("many")
