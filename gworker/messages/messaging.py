@@ -154,6 +154,12 @@ class Messaging(Calls):
             if isinstance(other, bytes) and other:
                 raise ConfigError(conflict(one, other.decode()))
 
+    def _declare_again(self) -> None:
+        try:
+            self._declare()
+        except ConfigError as error:  # a newer generation was faster: its successor will agree
+            log.warning("%s", error)
+
     # ---- what connections ask for
 
     def client_id_of(self, connection: Any) -> str:
@@ -310,6 +316,9 @@ class Messaging(Calls):
             each.is_heard = True
         if any(each.declaration.keeps for each in missing):
             self.recovery.watch()
+
+    def _hear_all(self) -> None:
+        self.hear(list(self.channels))
 
     def enter(
         self, channel: Channel, connection: Any, membership: Membership, previous: bytes = b""
@@ -678,6 +687,8 @@ class Messaging(Calls):
             self._tell_open_gaps()
         if state != "down" and (self._is_dirty or self.presence.is_dirty):
             self._announce_soon()
+        if state != "down" and not all(each.is_heard for each in self.channels):
+            in_background(self._hear_all)
         self.recovery.on_state(state != "down")
 
     def on_interrupted(self, channels: Sequence[bytes], since: float, until: float) -> None:
@@ -712,7 +723,7 @@ class Messaging(Calls):
     def _announce(self, number: int) -> None:
         # Tell the broker all that it has to know of this process.
         try:
-            self._declare()
+            self._declare_again()
             self.presence.announce(lambda: number == self._announcement and not self.has_ended)
             self._announce_single()
         except BrokerDown:

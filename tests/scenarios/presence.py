@@ -264,6 +264,19 @@ def test_a_broker_that_has_lost_its_data():
     assert world.heard == [[], [], []]
 
 
+def test_a_broker_that_has_lost_its_data_hears_of_a_newer_generation_first():
+    world = World(1)
+    world.client(0, "anna")
+    process = world.processes[0]
+    world.clear()
+    restart(world)
+    newer = {"pattern": "room", "presence": True, "history": 7}
+    Process(world.server, newer, generation=2).service.start_messaging()
+    process.broker.restore()
+    until(lambda: messages.is_online("anna") and messages.count("room") == 1)
+    assert process.exceptions == 0
+
+
 def test_a_leave_that_the_broker_has_lost():
     world = World()
     world.client(0, "anna")

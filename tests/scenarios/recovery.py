@@ -698,6 +698,23 @@ def test_quiet_groups_are_looked_at():
     assert a.exceptions == b.exceptions == 0
 
 
+def test_groups_that_were_joined_while_the_broker_was_down_are_looked_at():
+    _, b = processes(2, KEPT)
+    b.broker.break_off()
+    settle()
+    one = b.connect()
+    one.connection.join("kept")
+    b.broker.restore()
+    until(lambda: b.messages.channels.get(b"g:kept").is_heard)
+    publish("kept", 1)
+    assert one.lines == ["1"]
+    lose(b, 1)
+    publish("kept", 2)
+    b.messages.recovery.check(seconds=0)
+    assert one.lines == ["2"]
+    assert b.exceptions == 0
+
+
 # ---- what is asked of a history
 
 
