@@ -106,7 +106,7 @@ class Delivery:
                     else:
                         refused += 1
                 break
-            except Exception:  # of a user's protocol
+            except BaseException:  # of a user's protocol: it would end the reader of the broker
                 refused += 1
                 self._report("a message of a group could not be sent")
         self.delivered += taken

@@ -511,7 +511,7 @@ class Messaging(Calls):
             return message.content
         try:
             kind, data = frame.serialized(wrap(message.message, position))
-        except Exception:
+        except BaseException:  # it would end the reader of the broker
             self._host.report("wrap of the groups %r: exception", channel.declaration.pattern)
             return None
         return data if kind == frame.BINARY else data.decode()

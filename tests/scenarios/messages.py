@@ -353,6 +353,8 @@ class Numbers(PackageProtocol):
         return package
 
     def encode(self, message):
+        if message == b"exit":
+            raise SystemExit(message)
         if type(message) is not bytes:
             raise TypeError("bytes only")
         return message
@@ -366,14 +368,15 @@ def test_what_a_protocol_cannot_carry():
     for _ in range(3):
         messages.publish("room", "a\nb")
     messages.publish("room", "good")
+    messages.publish("room", b"exit")
     messages.publish("room", b"good")
     settle()
     assert one.is_open
     assert one.read() == b"good"
-    assert two.read() == b"good\ngood\n"
-    assert a.messages.delivery.dropped == 3 + 3 + 1
-    assert a.messages.delivery.delivered == 3
-    assert a.exceptions == 0
+    assert two.read() == b"good\nexit\ngood\n"
+    assert a.messages.delivery.dropped == 3 + 3 + 1 + 1
+    assert a.messages.delivery.delivered == 4
+    assert a.exceptions == 1
 
 
 def test_slow_members():
@@ -394,6 +397,8 @@ def test_what_connections_get_instead():
     def wrap(message, position):
         if message == "wrong":
             raise ValueError(message)
+        if message == "worse":
+            raise SystemExit(message)
         return {"at": bool(position), "message": message}
 
     (a,) = processes(
@@ -405,14 +410,15 @@ def test_what_connections_get_instead():
     for group in ("kept.1", "other"):
         one.connection.join(group)
         messages.subscribe(group, got.append)
+        messages.publish(group, "worse")
         messages.publish(group, ["x"])
         messages.publish(group, "wrong")
     assert [json.loads(each) for each in one.lines] == [
         {"at": True, "message": ["x"]},
         {"at": False, "message": ["x"]},
     ]
-    assert sorted(map(str, got)) == ["['x']", "['x']", "wrong", "wrong"]
-    assert a.exceptions == 2
+    assert sorted(map(str, got)) == ["['x']", "['x']", "worse", "worse", "wrong", "wrong"]
+    assert a.exceptions == 4
 
 
 def test_positions_and_history():
