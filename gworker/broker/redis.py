@@ -312,35 +312,41 @@ class RedisBroker:
 
         return finish
 
-    # Operations that take more than one command.
+    # Operations that take more than one command. Those that an application waits for have one
+    # deadline for all of them, the first one's.
 
-    def _index(self, channel: bytes) -> dict[bytes, int]:
-        """Processes with a lease and the number of their members."""
+    def _index(self, channel: bytes) -> tuple[dict[bytes, int], float]:
+        """Processes with a lease and the number of their members; the deadline."""
         partition = partition_of(channel)
         words = (b"HGETALL", self._prefixes[partition] + b"pi:" + channel)
-        flat = cast("list[bytes]", self._submit(Command(partition, words, True)).wait())
+        command = self._submit(Command(partition, words, True))
+        flat = cast("list[bytes]", command.wait())
         index = {name: int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
         now = time.monotonic()
         known = self._leases
         unknown = [name for name in index if known.get(name, 0.0) <= now]
         if unknown:
             latest = now + LEASE_KNOWN_SECONDS
-            for name, until in self._read_leases(unknown).items():
+            for name, until in self._read_leases(unknown, command.deadline).items():
                 known[name] = min(until, latest)
-        return {name: count for name, count in index.items() if known[name] > now}
+        found = {name: count for name, count in index.items() if known[name] > now}
+        return found, command.deadline
 
     def _count(self, channel: bytes) -> int:
-        return sum(self._index(channel).values())
+        index, _ = self._index(channel)
+        return sum(index.values())
 
     def _members(self, channel: bytes, limit: bytes) -> Reply:
         most = number_of(limit)
-        processes = list(self._index(channel))
+        processes, deadline = self._index(channel)
         if not processes:
             return []
         partition = partition_of(channel)
         start = self._prefixes[partition] + b"p:" + channel + b":"
         keys = [start + process for process in processes]
-        return self._submit(command_of("members", partition, keys, [b"%d" % most])).wait()
+        command = command_of("members", partition, keys, [b"%d" % most])
+        command.deadline = deadline
+        return self._submit(command).wait()
 
     def _keys(self, channel: bytes, prefix: bytes, cursor: bytes) -> Reply:
         """cursor: the partition, and the cursor of ZSCAN in it."""
@@ -410,12 +416,16 @@ class RedisBroker:
 
     # -- leases of others
 
-    def _read_leases(self, processes: Sequence[bytes] = ()) -> dict[bytes, float]:
+    def _read_leases(
+        self, processes: Sequence[bytes] = (), deadline: float | None = None
+    ) -> dict[bytes, float]:
         """Until when each of them has a lease, or had one, by the monotonic clock; without names
         all that there are."""
         keys = [self._prefixes[COMMON] + b"workers"]
         began = time.monotonic()
         command = command_of("leases", COMMON, keys, processes)
+        if deadline is not None:
+            command.deadline = deadline
         flat = cast("list[Any]", self._submit(command).wait())
         return {
             name: began + int(left) / 1000 for name, left in zip(flat[::2], flat[1::2], strict=True)
