@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gworker")
 
 # Of what `freeze` makes. A receiver refuses every other one.
-VERSION = 6
+VERSION = 7
 
 # Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small batch
 # keeps each connection waiting for as long only as it takes to pack and unpack 64.

@@ -41,13 +41,15 @@ class Moved(NamedTuple):
     """What a process knew of connections when it stopped to send to them.
 
     process: its name with the broker. at: in seconds since the epoch. positions: by channel.
-    belongings: by the connections' ids.
+    belongings: by the connections' ids. offsets: (epoch, offset) of the last message that members
+    have had, by channel that keeps its messages.
     """
 
     process: bytes
     at: float
     positions: Mapping[bytes, Position]
     belongings: Mapping[int, Belongings]
+    offsets: Mapping[bytes, tuple[str, int]]
 
 
 # ---- in the successor
@@ -206,7 +208,7 @@ class Arrival:
         self, connections: Sequence[Any], belongings: Mapping[int, Belongings]
     ) -> None:
         """The predecessor has died, and has not said how far they were."""
-        self.adopt(connections, Moved(b"", time.time(), {}, belongings))
+        self.adopt(connections, Moved(b"", time.time(), {}, belongings, {}))
 
     def _begin(self, channel: Channel, connections: list[Any], moved: Moved) -> None:
         messaging, backlog = self._messaging, channel.backlog
@@ -214,7 +216,12 @@ class Arrival:
         if backlog is not None and place is not None and place > backlog.count:
             backlog.wait(place, connections)
             return
+        reached = moved.offsets.get(channel.name) if place is None else None
+        if reached is not None:
+            messaging.recovery.resume(channel, connections, reached, moved.at)
         messaging.show(channel, connections)
+        if reached is not None:
+            return
         if backlog is not None and place is not None:
             for payload in backlog.behind(place):
                 messaging.replay(channel, payload, connections, self._at_once)
@@ -346,7 +353,12 @@ class Departure:
         """They are members of nothing here any more. Not within the delivery of a message."""
         messaging = self._messaging
         positions: dict[bytes, Position] = {}
+        offsets: dict[bytes, tuple[str, int]] = {}
         for channel in self._channels_of(connections):
+            if any(each in channel.holds for each in connections):
+                continue  # they have not had what the channel has
+            if channel.epoch:
+                offsets[channel.name] = channel.epoch, channel.offset
             mark = self._marks.get(channel)
             if mark is not None and mark.received is not None:
                 # What is held back, they have not had.
@@ -357,7 +369,7 @@ class Departure:
             for each in connections
             if each.membership is not None
         }
-        return Moved(messaging.broker.process, time.time(), positions, belongings)
+        return Moved(messaging.broker.process, time.time(), positions, belongings, offsets)
 
     def end(self) -> None:
         self._messaging.departures.remove(self)

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from gworker.broker.interface import CALL_SECONDS, Broker
 from gworker.errors import BrokerDown, BrokerError
@@ -78,7 +78,7 @@ class Hold:
     group when the broker is up.
     """
 
-    __slots__ = ("contents", "epoch", "is_waiting", "offset", "size")
+    __slots__ = ("contents", "epoch", "is_waiting", "offset", "resumption", "size")
 
     def __init__(self, epoch: str, offset: int) -> None:
         self.epoch = epoch
@@ -86,6 +86,7 @@ class Hold:
         self.contents: deque[Content] | None = deque()
         self.size = 0
         self.is_waiting = False
+        self.resumption: Resumption | None = None  # of a member that has come with a handover
 
     def add(self, content: Content) -> bool:
         """False: too many are held back."""
@@ -93,6 +94,18 @@ class Hold:
         self.contents.append(content)
         self.size += len(content.content)
         return len(self.contents) <= MOST_HELD and self.size <= MOST_HELD_BYTES
+
+
+class Resumption(NamedTuple):
+    """How far a member was in the process from which it comes.
+
+    reached: the position of the last message that it has had. since: when that was said, in seconds
+    since the epoch. untold: the group, until a gap is told; the same for all that come at once.
+    """
+
+    reached: tuple[str, int]
+    since: float
+    untold: list[str]
 
 
 class HeldFrames:
@@ -310,6 +323,20 @@ class Recovery:
                 slow = channel.declaration.slow
                 self._owner.delivery.send(each.content, [connection], slow)
 
+    def resume(
+        self, channel: Channel, connections: Iterable[Any], reached: tuple[str, int], since: float
+    ) -> None:
+        """Another process has sent them what comes up to that position, and nothing since that
+        moment: send what they missed, once the broker is up, or tell a gap. Waits for nothing."""
+        untold = [channel.text]
+        for connection in connections:
+            hold = channel.holds[connection] = Hold(channel.epoch, channel.offset)
+            hold.resumption = Resumption(reached, since, untold)
+            if self._owner.broker.state == "down":
+                self._serve_later(channel, hold)
+            else:
+                self._owner.spawn(self._serve_now, channel, connection, hold)
+
     def position_of(self, channel: Channel, must: bool = False) -> str:
         """Where a channel is, as far as this process has received it. Raises BrokerDown if the
         broker must be up for that; else it is "" then."""
@@ -449,10 +476,19 @@ class Recovery:
         self._work_soon()
 
     def _serve_now(self, channel: Channel, connection: Any, hold: Hold) -> None:
+        resumption = hold.resumption
         try:
-            self._serve(channel, connection, hold, None)
+            if resumption is None:
+                self._serve(channel, connection, hold, None)
+                return
+            self._owner.hear([channel], must=True)
+            joined = self._serve(channel, connection, hold, resumption.reached)
         except BrokerDown:
-            self._serve_later(channel, hold)
+            if channel.holds.get(connection) is hold:
+                self._serve_later(channel, hold)
+            return
+        if not joined.recovered and resumption.untold and connection in channel.members:
+            self._owner.tell_gap([resumption.untold.pop()], resumption.since)
 
     # ---- where a channel is
 
