@@ -142,6 +142,7 @@ class RedisBroker:
         self._ready = threading.Event()
         self._unfit: BrokerError | None = None
         self._is_fit = False  # the partition count is the cluster's, and there is a lease
+        self._is_leaving = False  # it makes no lease any more
         self._is_closed = False
 
         self._leases: dict[bytes, float] = {}  # until when another one's is known to last
@@ -236,6 +237,7 @@ class RedisBroker:
                     node.messages.unsubscribe(self._names(some))
 
     def close(self) -> None:
+        self._is_leaving = True
         if self._is_fit and self._state != "down":
             with contextlib.suppress(BrokerDown, BrokerError):
                 self._reap(b"", self._process)
@@ -819,7 +821,7 @@ class RedisBroker:
 
     def _keep_lease(self) -> None:
         renew_at = 0.0
-        while not self._is_closed:
+        while not self._is_leaving:
             now = time.monotonic()
             if self._are_writes_doubtful or now >= renew_at:
                 try:
@@ -839,6 +841,8 @@ class RedisBroker:
         is_doubtful, self._are_writes_doubtful = self._are_writes_doubtful, False
         try:
             self._check_partitions()
+            if self._is_leaving:
+                return
             there_was_one = self.call("renew", b"", self._process, b"%d" % LEASE_MS)
             is_lost = bool(is_doubtful and self._is_fit and self._have_writes_been_lost())
         except BrokerDown:
