@@ -15,8 +15,8 @@ from collections import defaultdict
 import hiredis
 from measure import HOST
 
-from gworker.broker.partitions import partition_of
-from gworker.broker.redis_operations import prefixes_of
+from gworker.broker.redis.operations import prefixes_of
+from gworker.broker.redis.partitions import partition_of
 
 READ = 65536
 ACCEPTED = (

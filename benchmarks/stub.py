@@ -19,8 +19,8 @@ from types import FrameType
 
 from measure import HOST
 
-from gworker.broker.partitions import SLOT_OF_PARTITION, SLOTS, partition_of
-from gworker.broker.redis_operations import prefixes_of
+from gworker.broker.redis.operations import prefixes_of
+from gworker.broker.redis.partitions import SLOT_OF_PARTITION, SLOTS, partition_of
 
 READ = 1 << 20
 BODY = b"\0t\0\0" + b"x" * 100

@@ -31,7 +31,7 @@ TOLD = {
     "connection/connection.py": "when a connection was accepted",
     "broker/link.py": "since when and until when messages may be lost",
     "broker/memory.py": "the same",
-    "broker/redis.py": "the same",
+    "broker/redis/subscriptions.py": "the same",
     "messages/messaging.py": "the same",
     "messages/positions.py": "the same",
     "messages/recovery.py": "the same",

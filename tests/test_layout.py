@@ -11,8 +11,14 @@ import places
 import pytest
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
-    "broker/redis_check.py": ("broker/test_redis.py", "it asks servers"),
-    "broker/redis_operations.py": ("broker/test_conformance.py", "every broker does what it says"),
+    "broker/redis/check.py": ("broker/redis/test_broker.py", "it asks servers"),
+    "broker/redis/composite.py": ("broker/test_conformance.py", "every broker does what it says"),
+    "broker/redis/lease.py": ("broker/redis/test_broker.py", "it needs servers"),
+    "broker/redis/messages.py": ("broker/redis/test_broker.py", "it needs servers"),
+    "broker/redis/nodes.py": ("broker/redis/test_broker.py", "it needs servers"),
+    "broker/redis/operations.py": ("broker/test_conformance.py", "every broker does what it says"),
+    "broker/redis/routing.py": ("broker/redis/test_broker.py", "it needs servers"),
+    "broker/redis/subscriptions.py": ("broker/redis/test_broker.py", "it needs servers"),
     "broker/interface.py": ("broker/test_conformance.py", "every broker does what it says"),
     "broker/local.py": ("broker/test_link.py", "a link, with the broker process at its other end"),
     "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),

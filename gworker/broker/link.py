@@ -16,8 +16,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from hiredis import ProtocolError, PushNotification, Reader, ReplyError
@@ -41,7 +40,7 @@ OPENING_SECONDS = CALL_SECONDS
 # Seconds before the next attempt to connect: the first, and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.1, 1.0
 
-# Seconds without a byte after which the link sends a PING, and again as many until it is broken.
+# Seconds without a byte after which the link sends a PING.
 SILENCE_SECONDS = 10.0
 
 # Bytes that may wait to be written. A call that would exceed them fails; a subscription does not.
@@ -59,19 +58,15 @@ def _chunks(channels: Collection[bytes]) -> Iterator[Sequence[bytes]]:
         yield ordered[start : start + BATCH]
 
 
-@dataclass(frozen=True)
-class Subscribing:
-    """How the server is told of subscriptions.
+class Readable(Protocol):
+    """Waits for a socket to have something to read. `wait` may come back for nothing."""
 
-    confirmation: the kind of the push that confirms each channel; b"": one reply confirms them all,
-    and one reply comes to `unsubscribe`.
-    batches: divides channels into those that one command may name.
-    """
+    def wait(self) -> None: ...
 
-    subscribe: str = "SUBSCRIBE"
-    unsubscribe: str = "UNSUBSCRIBE"
-    confirmation: bytes = b""
-    batches: Callable[[Collection[bytes]], Iterable[Sequence[bytes]]] = _chunks
+    def close(self) -> None: ...
+
+
+MakeReadable = Callable[[socket.socket], Readable]
 
 
 class Owner(Protocol):
@@ -131,6 +126,31 @@ class Call:
         return self._reply
 
 
+class _Confirmed(Call):
+    """A command that pushes confirm, or an error refuses. `done` is called once."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self, end: int, pushes: int, done: Callable[[Exception | None], None]) -> None:
+        super().__init__(end, pushes)
+        self._done = done
+
+    def _finish(self) -> None:
+        done, self._done = self._done, _ignore
+        done(self._error)
+
+
+class _Unanswered(Call):
+    """A command whose answers are pushes, or an error that concerns nobody, and a PING behind it:
+    what comes until the answer to the PING is what the command was answered."""
+
+    __slots__ = ()
+
+
+def _ignore(error: Exception | None) -> None:
+    pass
+
+
 class Link:
     """One link to one server. Its methods may be called in any thread, or in any greenlet of the
     thread in which `schedule` runs its callbacks.
@@ -140,6 +160,9 @@ class Link:
     raises breaks the link: BrokerError ends `start` at once, OSError and BrokerDown do not.
     schedule: runs a callback soon, once all that is ready to send has had its turn; it must not
     wait. What was sent before goes to the kernel in one piece.
+    confirmation: the kind of those pushes that confirm commands of `submit_confirmed`.
+    make_readable: what waits until a socket without TLS may be read; None: a read waits itself.
+    read_at: when the server was heard last, by the monotonic clock.
     """
 
     def __init__(
@@ -149,14 +172,16 @@ class Link:
         greet: Callable[[Callable[..., Reply]], None],
         owner: Owner,
         schedule: Callable[[Callable[[], None]], object] = lambda callback: callback(),
-        subscribing: Subscribing = Subscribing(),
+        confirmation: bytes = b"",
+        make_readable: MakeReadable | None = None,
     ) -> None:
         self._title = title
         self._connect = connect
         self._greet = greet
         self._owner = owner
         self._schedule = schedule
-        self._subscribing = subscribing
+        self._confirmation = confirmation
+        self._make_readable = make_readable
 
         self._lock = threading.Lock()
         self.is_up = False
@@ -176,7 +201,7 @@ class Link:
         self._at_once: socket.socket | None = None
         self._reader: Any = Reader(notEnoughData=_NOTHING)
 
-        self._read_at = 0.0  # when the server was heard last, by the clock of deadlines
+        self.read_at = 0.0
         self._is_delivering = False
         self._interrupted: dict[bytes, None] = {}
         self._since = 0.0  # when the break began; 0: there was none
@@ -216,14 +241,10 @@ class Link:
     def subscribe(self, channels: Sequence[bytes]) -> None:
         """Have these pushed, from now on and after each break. Raises BrokerDown, BrokerError; they
         stay wanted."""
-        how = self._subscribing
         with self._lock:
             self._wanted.update(dict.fromkeys(channels))
             calls = [
-                self._enqueue(
-                    resp.command(how.subscribe, *batch), len(batch) if how.confirmation else 1
-                )
-                for batch in how.batches(channels)
+                self._enqueue(resp.command("SUBSCRIBE", *batch)) for batch in _chunks(channels)
             ]
         self._flush_soon()
         for call in calls:
@@ -236,6 +257,24 @@ class Link:
                 self._wanted.pop(channel, None)
             if self.is_up:
                 self._enqueue_unsubscribe(channels)
+        self._flush_soon()
+
+    def submit_confirmed(
+        self, pushes: int, done: Callable[[Exception | None], None], *command: str | bytes
+    ) -> None:
+        """Send a command that so many pushes confirm. `done` is called then, or with the error,
+        within `CALL_SECONDS` and in a thread of the link. Raises BrokerDown."""
+        data = resp.command(*command)
+        with self._lock:
+            self._enqueue(data, lambda end: _Confirmed(end, pushes, done))
+        self._flush_soon()
+
+    def submit_unanswered(self, *command: str | bytes) -> None:
+        """Send a command that nobody waits for, whether it is answered with pushes or an error.
+        Raises BrokerDown."""
+        data = resp.command(*command) + resp.command("PING")
+        with self._lock:
+            self._enqueue(data, lambda end: _Unanswered(end, 1))
         self._flush_soon()
 
     def close(self) -> None:
@@ -252,27 +291,27 @@ class Link:
         self.is_up = False
         for end in (self._socket, self._at_once):
             if end is not None:
-                os.closerange(end.fileno(), end.fileno() + 1)
+                # Its number may be another's soon, and is not to be closed again.
+                descriptor = end.detach()
+                os.closerange(descriptor, descriptor + 1)
 
     # -- writing
 
-    def _enqueue(self, data: bytes, replies: int = 1) -> Call:
-        # Under the lock. replies: 0 if there will be none.
+    def _enqueue(self, data: bytes, make: Callable[[int], Call] = lambda end: Call(end, 1)) -> Call:
+        # Under the lock.
         if not self.is_up:
             raise BrokerDown(f"{self._title}: {self._reason}")
         self._outgoing.append(data)
         self._queued += len(data)
-        call = Call(self._queued, replies)
-        if replies:
-            self._calls.append(call)
-            if not self._has_calls.is_set():
-                self._has_calls.set()
+        call = make(self._queued)
+        self._calls.append(call)
+        if not self._has_calls.is_set():
+            self._has_calls.set()
         return call
 
     def _enqueue_unsubscribe(self, channels: Collection[bytes]) -> None:
-        how = self._subscribing
-        for batch in how.batches(channels):
-            self._enqueue(resp.command(how.unsubscribe, *batch), 0 if how.confirmation else 1)
+        for batch in _chunks(channels):
+            self._enqueue(resp.command("UNSUBSCRIBE", *batch))
 
     def _flush_soon(self) -> None:
         # Not under the lock: it may be done at once.
@@ -337,16 +376,28 @@ class Link:
             if not self._calls:
                 self._has_calls.clear()
                 if not self._calls:
-                    self._has_calls.wait()
-            time.sleep(TICK)
-            self._fail_overdue()
+                    self._has_calls.wait(self._ask_if_silent())
+            else:
+                time.sleep(TICK)
+                self._fail_overdue()
+
+    def _ask_if_silent(self) -> float:
+        """Seconds until the server has to be asked whether it is there. The answer is overdue as
+        any other."""
+        if not self.is_up or self._is_delivering:
+            return SILENCE_SECONDS
+        left = self.read_at + SILENCE_SECONDS - time.monotonic()
+        if left <= 0:
+            with contextlib.suppress(BrokerDown):
+                self.submit("PING")
+        return max(left, TICK)
 
     def _fail_overdue(self) -> None:
         now = time.monotonic()
         overdue = [call for call in list(self._calls) if call.deadline <= now]
         if not overdue:
             return
-        if now - self._read_at > DEAD_SECONDS and not self._is_delivering:
+        if now - self.read_at > DEAD_SECONDS and not self._is_delivering:
             _hang_up(self._socket)  # what was not written will not be
             return
         for call in overdue:
@@ -384,6 +435,9 @@ class Link:
 
     def _open(self) -> None:
         end = self._connect(OPENING_SECONDS)
+        if self._is_closed:  # this process may be a copy of the one that has connected
+            end.close()
+            raise BrokerDown(f"{self._title} is closed")
         end.settimeout(OPENING_SECONDS)
         self._socket = end
         self._reader = Reader(notEnoughData=_NOTHING)
@@ -395,8 +449,8 @@ class Link:
                 if not missing:
                     self._set_up(end, announced)
                     break
-            for batch in self._subscribing.batches(missing):
-                self._ask(self._subscribing.subscribe, *batch)
+            for batch in _chunks(missing):
+                self._ask("SUBSCRIBE", *batch)
                 announced.update(dict.fromkeys(batch))
         interrupted = [channel for channel in self._wanted if channel in self._interrupted]
         since, self._since = self._since, 0.0
@@ -414,7 +468,7 @@ class Link:
             self._at_once = end.dup()
             self._at_once.settimeout(0)
         self._queued = self._sent = 0
-        self._read_at = time.monotonic()
+        self.read_at = time.monotonic()
         self.is_up = True
         gone = [channel for channel in announced if channel not in self._wanted]
         if gone:
@@ -424,63 +478,70 @@ class Link:
         """A call while nothing else is under way, in the thread that reads."""
         end = cast(socket.socket, self._socket)
         end.sendall(resp.command(*command))
-        how = self._subscribing
-        is_confirmed = how.confirmation and command[0] == how.subscribe
-        replies = len(command) - 1 if is_confirmed else 1
         while True:
             for reply in iter(self._reader.gets, _NOTHING):
                 if type(reply) is PushNotification:
-                    if not is_confirmed or reply[0] != how.confirmation:
-                        self._tell(self._owner.on_push, reply)
-                        continue
+                    self._tell(self._owner.on_push, reply)
                 elif isinstance(reply, ReplyError):
                     raise BrokerError(f"{self._title}: {reply}")
-                replies -= 1
-                if not replies:
+                else:
                     return reply
-            self._receive(end)
+            self._feed(end.recv(READ_SIZE))
 
-    def _receive(self, end: socket.socket) -> None:
-        data = end.recv(READ_SIZE)
+    def _feed(self, data: bytes) -> None:
         if not data:
             raise ConnectionResetError("it has closed the connection")
         self._reader.feed(data)
 
     def _read(self) -> None:
         end = cast(socket.socket, self._socket)
-        gets, take, on_push = self._reader.gets, self._calls.popleft, self._owner.on_push
-        confirmation = self._subscribing.confirmation
-        is_asked = False
-        while True:
-            self._is_delivering = True
-            for reply in iter(gets, _NOTHING):
-                if type(reply) is not PushNotification:
-                    if isinstance(reply, ReplyError):
-                        take().fail(BrokerError(f"{self._title}: {reply}"))
-                    else:
-                        take().answer(reply)
-                elif confirmation and reply[0] == confirmation:
-                    self._calls[0].replies -= 1
-                    if not self._calls[0].replies:
-                        take().answer(None)
-                else:
-                    try:
-                        on_push(reply)
-                    except Exception:
-                        log.exception("%s", self._title)
-            self._read_at = time.monotonic()
-            self._is_delivering = False
-            try:
-                self._receive(end)
-            except TimeoutError:
-                if is_asked:
-                    raise
-                is_asked = True
-                with self._lock:
-                    self._enqueue(resp.command("PING"))
-                self._flush_soon()
+        readable = None
+        receive = end.recv
+        if self._make_readable is not None and self._at_once is not None:
+            readable = self._make_readable(end)
+            receive = self._at_once.recv
+        self._deliver()  # what came with the answer to the greeting
+        try:
+            while True:
+                if readable is not None:
+                    readable.wait()
+                try:
+                    data = receive(READ_SIZE)
+                except (BlockingIOError, TimeoutError):
+                    continue  # another thread asks after a server that is silent
+                self._feed(data)
+                self._deliver()
+        finally:
+            if readable is not None:
+                readable.close()
+
+    def _deliver(self) -> None:
+        """All that has been read."""
+        on_push, confirmation = self._owner.on_push, self._confirmation
+        self._is_delivering = True
+        for reply in iter(self._reader.gets, _NOTHING):
+            if type(reply) is not PushNotification:
+                self._answer(reply)
+            elif confirmation and reply[0] == confirmation:
+                self._confirm()
             else:
-                is_asked = False
+                try:
+                    on_push(reply)
+                except Exception:
+                    log.exception("%s", self._title)
+        self.read_at = time.monotonic()
+        self._is_delivering = False
+
+    def _answer(self, reply: Any) -> None:
+        if not isinstance(reply, ReplyError):
+            self._calls.popleft().answer(reply)
+        elif not isinstance(self._calls[0], _Unanswered):
+            self._calls.popleft().fail(BrokerError(f"{self._title}: {reply}"))
+
+    def _confirm(self) -> None:
+        self._calls[0].replies -= 1
+        if not self._calls[0].replies:
+            self._calls.popleft().answer(None)
 
     def _break(self, reason: str) -> None:
         with self._lock:
@@ -495,7 +556,7 @@ class Link:
             self._socket = self._at_once = None
             if was_up:
                 self._interrupted = dict(self._wanted)
-                self._since = time.time() - (time.monotonic() - self._read_at)
+                self._since = time.time() - (time.monotonic() - self.read_at)
         for end in ends:
             if end is not None:
                 _hang_up(end)

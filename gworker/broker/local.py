@@ -12,7 +12,7 @@ from typing import cast
 
 from gworker.broker import resp
 from gworker.broker.interface import Answer, Listener, Reply, State
-from gworker.broker.link import Link
+from gworker.broker.link import Link, MakeReadable
 from gworker.errors import BrokerDown, BrokerError
 from gworker.system.unix_socket import address_of
 
@@ -26,8 +26,8 @@ class LocalBroker:
 
     The broker process forgets a process when its link ends, so a link that is connected again has
     another name.
-    schedule: see `link.Link`. title: what errors call it. renew: seconds between two words to the
-    broker process while there is nothing to say.
+    schedule, make_readable: see `link.Link`. title: what errors call it. renew: seconds between two
+    words to the broker process while there is nothing to say.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class LocalBroker:
         schedule: Callable[[Callable[[], None]], object] = lambda callback: callback(),
         title: str = "the broker process",
         renew: float = RENEW_SECONDS,
+        make_readable: MakeReadable | None = None,
     ) -> None:
         self._renew = renew
         self._closing = threading.Event()
@@ -43,7 +44,9 @@ class LocalBroker:
         self.state: State = "down"
         self.latency = 0.0
         self._path = path
-        self._link = Link(title, self._connect, self._greet, self, schedule)
+        self._link = Link(
+            title, self._connect, self._greet, self, schedule, make_readable=make_readable
+        )
 
     def start(self, listener: Listener, wait: float) -> None:
         self._listener = listener

@@ -32,6 +32,6 @@ def examine(settings: Settings) -> str:
     broker = settings.broker
     if not broker.is_redis:
         return str(broker)
-    from gworker.broker import redis_check  # here: it needs a package that may be missing
+    from gworker.broker.redis import check as redis_check  # here: its package may be missing
 
     return f"{broker}: {redis_check.examine(broker, settings.cluster_name or '')}"

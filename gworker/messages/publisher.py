@@ -98,7 +98,8 @@ def _maker(text: str, cluster: str, runtime_dir: str | None) -> Callable[[], Bro
 
 
 def _redis(url: BrokerUrl, cluster: str) -> Broker:
-    from gworker.broker.redis import RedisBroker  # here: it needs a package that may be missing
+    # Here: it needs a package that may be missing.
+    from gworker.broker.redis.broker import RedisBroker
 
     return RedisBroker(url, cluster)
 

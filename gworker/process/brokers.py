@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from gworker.config.settings import Settings
 from gworker.connection.context import ServerContext
@@ -36,10 +37,52 @@ def make_broker(settings: Settings, assignment: Assignment) -> Broker:
 
         if not assignment.broker:
             raise BrokerDown("this instance has no runtime files, and so no local broker")
-        return LocalBroker(assignment.broker, get_hub().loop.run_callback)
-    from gworker.broker.redis import RedisBroker
+        return LocalBroker(
+            assignment.broker, get_hub().loop.run_callback, make_readable=ReadableSocket
+        )
+    from gworker.broker.redis.broker import RedisBroker
 
-    return RedisBroker(settings.broker, settings.cluster_name or "", instance=assignment.instance)
+    return RedisBroker(
+        settings.broker,
+        settings.cluster_name or "",
+        instance=assignment.instance,
+        make_readable=ReadableSocket,
+    )
+
+
+class ReadableSocket:
+    """Lets a greenlet wait until a socket may be read. It implements `link.Readable`.
+
+    gevent's own sockets start and stop a watcher each time, and try to read before they wait. Here
+    the watcher runs on, and stops only when there is something to read and nobody waits for it.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._hub = get_hub()
+        self._watcher = self._hub.loop.io(end.fileno(), 1)
+        self._is_watched = False
+        self._waiting: greenlet | None = None
+
+    def wait(self) -> None:
+        self._waiting = getcurrent()
+        if not self._is_watched:
+            self._is_watched = True
+            self._watcher.start(self._wake)
+        try:
+            self._hub.switch()
+        finally:
+            self._waiting = None
+
+    def close(self) -> None:
+        self._watcher.stop()
+        self._watcher.close()
+
+    def _wake(self) -> None:
+        if self._waiting is None:
+            self._is_watched = False
+            self._watcher.stop()
+        else:
+            self._waiting.switch()
 
 
 def make_messaging(

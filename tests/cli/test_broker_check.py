@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gworker.broker import redis_check
+from gworker.broker.redis import check as redis_check
 from gworker.broker.url import BrokerUrl, parse
 from gworker.cli import broker_check, machine_check
 from gworker.config.settings import Layer, Settings, resolve

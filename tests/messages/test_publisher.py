@@ -20,7 +20,7 @@ from instance import effective_user
 
 from gworker import BrokerDown, BrokerError, Publisher
 from gworker.broker.local import LocalBroker
-from gworker.broker.redis import RedisBroker
+from gworker.broker.redis.broker import RedisBroker
 from gworker.broker.url import parse
 from gworker.config.file_names import broker_path
 from gworker.messages import frame

@@ -12,6 +12,8 @@ if is_patched := os.environ.get("GEVENT") == "1":
 
     monkey.patch_all()
 
+    from gworker.process.brokers import ReadableSocket
+
 import logging
 import threading
 import time
@@ -45,7 +47,7 @@ class Listener:
 
 def new_broker(path):
     if is_patched:
-        return LocalBroker(path, get_hub().loop.run_callback)
+        return LocalBroker(path, get_hub().loop.run_callback, make_readable=ReadableSocket)
     return LocalBroker(path)
 
 
@@ -256,7 +258,7 @@ def test_a_half_open_link_is_noticed_though_nothing_is_called():
             time.sleep(1.5)  # a PING each half a second keeps it
             assert listener.states == ["up"]
             proxy.passes_down = False
-            until(lambda: broker.state == "down", 1.5)
+            until(lambda: broker.state == "down", 3)
             proxy.heal()
             until(lambda: is_whole(broker, listener))
             assert listener.interruptions[0][0] == [b"g:a"]

@@ -17,7 +17,7 @@ from broker_faults import BrokerProcess
 from gworker.broker.interface import Broker
 from gworker.broker.local import LocalBroker
 from gworker.broker.memory import MemoryBroker, MemoryServer
-from gworker.broker.redis import RedisBroker
+from gworker.broker.redis.broker import RedisBroker
 from gworker.broker.url import parse
 
 

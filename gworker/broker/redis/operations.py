@@ -13,9 +13,9 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from gworker.broker.commands import Command
-from gworker.broker.interface import Reply
-from gworker.broker.partitions import TAGS
+from gworker.broker.interface import FLEETING, Reply
+from gworker.broker.redis.commands import Command
+from gworker.broker.redis.partitions import TAGS, partition_of
 from gworker.errors import BrokerError
 
 # The partition of what belongs to the whole cluster.
@@ -52,17 +52,61 @@ def prefixes_of(cluster_name: str) -> list[bytes]:
     return [start + tag + b"}:" for tag in TAGS]
 
 
-def command_of(
+class Names:
+    """The names of keys and channels of one cluster of instances."""
+
+    def __init__(self, cluster_name: str) -> None:
+        self.prefixes = prefixes_of(cluster_name)
+        self.conf = self.prefixes[COMMON] + b"conf"
+        self.leases = self.prefixes[COMMON] + b"workers"
+
+    def of(self, channel: bytes) -> bytes:
+        return self.prefixes[partition_of(channel)] + channel
+
+    def changes(self, partition: int, process: bytes) -> bytes:
+        """The key with the channels in which a process has members, and the number of changes."""
+        return self.prefixes[partition] + b"w:" + process
+
+
+def channel_of(name: bytes) -> bytes:
+    """The channel that has this name."""
+    return name[name.index(b"}:") + 2 :]
+
+
+def script_command(
     name: str,
     partition: int,
     keys: Sequence[bytes],
     values: Sequence[bytes],
     waits: bool = True,
+    channel: bytes = b"",
     finish: Callable[[Any], Reply] | None = None,
 ) -> Command:
     script = SCRIPTS[name]
     words = (b"EVALSHA", script.digest, b"%d" % len(keys), *keys, *values)
-    return Command(partition, words, waits, script.source, finish)
+    return Command(partition, words, waits, channel, script.source, finish)
+
+
+def command_of(
+    names: Names,
+    operation: str,
+    channel: bytes,
+    arguments: tuple[bytes, ...],
+    waits: bool,
+    finish: Callable[[Any], Reply] | None = None,
+) -> Command:
+    """The one command of an operation. Raises BrokerError for one that there is not."""
+    partition = partition_of(channel) if channel else COMMON
+    prefix = names.prefixes[partition]
+    if operation == "publish":
+        (body,) = arguments
+        words = (b"SPUBLISH", prefix + channel, FLEETING + body)
+        return Command(partition, words, waits, channel)
+    shape = _SHAPES.get(operation)
+    if shape is None:
+        raise BrokerError(f"there is no operation {operation}")
+    keys, values = shape(prefix, channel, *arguments)
+    return script_command(operation, partition, keys, values, waits, channel, finish)
 
 
 def number_of(text: bytes) -> int:
@@ -162,7 +206,7 @@ def _declare(prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
     return [prefix + b"dc", prefix + b"do"], list(arguments)
 
 
-SHAPES: dict[str, Callable[..., _Shape]] = {
+_SHAPES: dict[str, Callable[..., _Shape]] = {
     "keep": _keep,
     "history": _history,
     "position": _position,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gworker.broker.partitions import PARTITIONS, SLOT_OF_PARTITION
+from gworker.broker.redis.partitions import PARTITIONS, SLOT_OF_PARTITION
 from gworker.broker.url import BrokerUrl
 from gworker.errors import BrokerDown, BrokerError
 

@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from gworker.broker.commands import Command, CommandLink
+from gworker.broker.redis.commands import Command, CommandLink
 from gworker.errors import BrokerDown
 
 

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from gworker.broker.interface import CALL_SECONDS, Reply
-from gworker.broker.topology import ANSWER_SECONDS, Address, failure, text_of
+from gworker.broker.redis.topology import ANSWER_SECONDS, Address, failure, text_of
 from gworker.errors import BrokerDown, BrokerError
 
 # Commands and bytes of one pipeline, and commands that may wait for the next one.
@@ -45,12 +45,16 @@ POST_SECONDS = 10.0
 class Command:
     """A command to the owner of a partition.
 
-    waits: somebody calls `wait`. finish: makes the reply of what the server answers.
+    waits: somebody calls `wait`. channel: commands of one channel are done in the order in which
+    they were submitted. source: of the script, for a server that has lost it. finish: makes the
+    reply of what the server answers.
+    number: its place in the order. asked: the server that has to do it, while the slot is on its
+    way there. on_end: called when there is an answer or an error, in the link's thread.
     """
 
     __slots__ = (
-        "_answered", "_error", "_finish", "_reply", "deadline", "is_asking", "is_given_up",
-        "is_sent", "partition", "source", "words",
+        "_answered", "_error", "_finish", "_reply", "asked", "channel", "deadline", "is_given_up",
+        "is_sent", "number", "on_end", "partition", "source", "words",
     )  # fmt: skip
 
     def __init__(
@@ -58,14 +62,19 @@ class Command:
         partition: int,
         words: tuple[bytes, ...],
         waits: bool,
+        channel: bytes = b"",
         source: bytes = b"",
         finish: Callable[[Any], Reply] | None = None,
     ) -> None:
         self.partition = partition
         self.words = words
-        self.source = source  # of the script, for a server that has lost it
+        self.channel = channel
+        self.source = source
         self.deadline = time.monotonic() + (CALL_SECONDS - 0.1 if waits else POST_SECONDS)
-        self.is_asking = self.is_sent = self.is_given_up = False
+        self.is_sent = self.is_given_up = False
+        self.number = 0
+        self.asked: Address | None = None
+        self.on_end: Callable[[Command], None] | None = None
         self._finish = finish
         self._reply: Reply = None
         self._error: Exception | None = None
@@ -80,13 +89,17 @@ class Command:
 
     def answer(self, reply: Any) -> None:
         self._reply = reply if self._finish is None else self._finish(reply)
-        if self._answered is not None:
-            self._answered.release()
+        self._end()
 
     def fail(self, error: Exception) -> None:
         self._error = error
+        self._end()
+
+    def _end(self) -> None:
         if self._answered is not None:
             self._answered.release()
+        if self.on_end is not None:
+            self.on_end(self)
 
     def wait(self) -> Reply:
         """The reply. Raises BrokerDown, BrokerError."""
@@ -274,6 +287,8 @@ class CommandLink:
             if command.take_to_send():
                 taken.append(command)
                 size += sum(map(len, command.words))
+            else:
+                command.fail(BrokerDown("nobody waits for it any more"))
         return taken
 
     def _exchange(self, connection: Any) -> None:
@@ -282,7 +297,7 @@ class CommandLink:
             return
         words: list[tuple[bytes, ...]] = []
         for command in commands:
-            if command.is_asking:
+            if command.asked is not None:
                 words.append((b"ASKING",))
             words.append(command.words)
         began = time.monotonic()
@@ -300,13 +315,14 @@ class CommandLink:
         try:
             connection.send_packed_command(connection.pack_commands(words), check_health=False)
             for command in commands:
-                if command.is_asking:
+                if command.asked is not None:
                     connection.read_response()
                 try:
                     reply = connection.read_response()
                 except ResponseError as error:
                     answered += 1
-                    command.is_sent = command.is_asking = False
+                    command.is_sent = False
+                    command.asked = None
                     self._owner.on_refused(command, self, error)
                     continue
                 answered += 1

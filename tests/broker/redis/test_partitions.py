@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from gworker.broker.partitions import PARTITIONS, SLOT_OF_PARTITION, SLOTS, TAGS, partition_of
+from gworker.broker.redis.partitions import PARTITIONS, SLOT_OF_PARTITION, SLOTS, TAGS, partition_of
 
 
 def test_each_tag_lies_in_the_middle_of_its_part_of_the_slots() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import redis
 
-from gworker.broker.partitions import PARTITIONS
-from gworker.broker.topology import Servers, check_fit, facts_of, failure, text_of
+from gworker.broker.redis.partitions import PARTITIONS
+from gworker.broker.redis.topology import Servers, check_fit, facts_of, failure, text_of
 from gworker.broker.url import parse
 from gworker.errors import BrokerDown, BrokerError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from gworker.broker.interface import CALL_SECONDS, Reply
-from gworker.broker.partitions import PARTITIONS
-from gworker.broker.redis_operations import COMMON, prefixes_of
-from gworker.broker.topology import Servers, check_fit, facts_of
+from gworker.broker.redis.operations import COMMON, Names
+from gworker.broker.redis.partitions import PARTITIONS
+from gworker.broker.redis.topology import Servers, check_fit, facts_of
 from gworker.broker.url import BrokerUrl
 from gworker.errors import BrokerDown, BrokerError
 
@@ -36,7 +36,7 @@ def _examine(url: BrokerUrl, cluster_name: str) -> str:
             else:
                 kinds.add(f"Redis {facts['redis_version']}")
             if address == topology.owners[COMMON]:
-                key = prefixes_of(cluster_name)[COMMON] + b"conf"
+                key = Names(cluster_name).conf
                 found = ask("HGET", key, "partitions")
                 if found not in (None, b"%d" % PARTITIONS):
                     raise partition_mismatch(found)

@@ -19,10 +19,10 @@ from pki import Pki
 from redis_servers import Server
 from servers import free_port
 
-from gworker.broker import redis as broker_redis
-from gworker.broker.partitions import SLOT_OF_PARTITION, partition_of
-from gworker.broker.redis import RedisBroker
-from gworker.broker.redis_check import examine
+from gworker.broker.redis import lease, subscriptions
+from gworker.broker.redis.broker import RedisBroker
+from gworker.broker.redis.check import examine
+from gworker.broker.redis.partitions import SLOT_OF_PARTITION, partition_of
 from gworker.broker.url import parse
 from gworker.errors import BrokerDown, BrokerError
 
@@ -173,8 +173,8 @@ def test_tls(tmp_path: Path, pki: Pki, connect: Connect, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_redis, "LEASE_MS", 600)
-    monkeypatch.setattr(broker_redis, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "LEASE_MS", 600)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
 
 
 @pytest.mark.usefixtures("short_leases")
@@ -322,8 +322,8 @@ def test_a_slow_way(proxy: FaultProxy, connect: Connect) -> None:
 def test_a_link_that_hears_nothing_is_replaced(
     proxy: FaultProxy, single: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_redis, "PROBE_IDLE_SECONDS", 0.4)
-    monkeypatch.setattr(broker_redis, "PROBE_ANSWER_SECONDS", 0.8)
+    monkeypatch.setattr(subscriptions, "PROBE_IDLE_SECONDS", 0.4)
+    monkeypatch.setattr(subscriptions, "PROBE_ANSWER_SECONDS", 0.8)
     process = connect(proxy.url)
     process.subscribe(ROOM)
     time.sleep(2)

@@ -1,0 +1,19 @@
+"""The broker on Redis (7.0 or later) or Valkey: a server, a Sentinel's master, or a cluster.
+
+    broker         RedisBroker, which ties the parts together
+    operations     what each operation is: names of keys, scripts
+    composite      operations that take several commands
+    commands       one server's link for commands
+    nodes          the masters, and their links for commands
+    routing        which of them gets a command, and what follows when it refuses
+    subscriptions  which channels are wanted, where they are subscribed, what was lost
+    messages       one server's link for messages
+    lease          the lease of this process, and those of others that have run out
+    topology       which server owns which partition, and how to connect to it
+    partitions     which partition a channel belongs to
+    check          what the servers of a URL are
+
+Every operation is one script in one slot; scripts take the time from their server. Two threads
+belong to the broker: one watches over links and topology, one over the lease. Links have their own.
+All are greenlets where gevent has patched `threading`.
+"""
