@@ -17,7 +17,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "broker/redis/messages.py": ("broker/redis/test_broker.py", "it needs servers"),
     "broker/redis/nodes.py": ("broker/redis/test_broker.py", "it needs servers"),
     "broker/redis/operations.py": ("broker/test_conformance.py", "every broker does what it says"),
-    "broker/redis/routing.py": ("broker/redis/test_broker.py", "it needs servers"),
     "broker/redis/subscriptions.py": ("broker/redis/test_broker.py", "it needs servers"),
     "broker/interface.py": ("broker/test_conformance.py", "every broker does what it says"),
     "broker/local.py": ("broker/test_link.py", "a link, with the broker process at its other end"),

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from gworker.broker.interface import Reply
 from gworker.broker.link import Link, MakeReadable
-from gworker.broker.redis.operations import channel_of
 from gworker.broker.redis.topology import Address, Servers, text_of
 from gworker.errors import BrokerDown, BrokerError
 
@@ -37,8 +36,9 @@ class Owner(Protocol):
 
 
 class MessageLink:
-    """on_message: gets those messages of channels that are in `wanted`, a dictionary that may
-    change. session: how often it has been up, and has been broken. changed_at: the last of these.
+    """on_message: gets those messages of channels that are in `wanted`, which may change; the
+    channel begins at `start` in its name. session: how often it has been up, and has been broken.
+    changed_at: the last of these.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class MessageLink:
         servers: Servers,
         owner: Owner,
         wanted: Mapping[bytes, object],
+        start: int,
         on_message: Callable[[bytes, bytes], None],
         make_readable: MakeReadable | None,
     ) -> None:
@@ -58,6 +59,7 @@ class MessageLink:
         self._servers = servers
         self._owner = owner
         self._wanted = wanted
+        self._start = start
         self._on_message = on_message
         self._link = Link(
             f"messages of {text_of(address)}",
@@ -132,7 +134,7 @@ class MessageLink:
         if push[0] == b"smessage":
             self._message_at = time.monotonic()
             self._probed_at = 0.0
-            channel = channel_of(push[1])
+            channel = push[1][self._start :]
             if channel in self._wanted:
                 self._on_message(channel, push[2])
         elif push[0] == b"sunsubscribe":

@@ -57,6 +57,7 @@ class Names:
 
     def __init__(self, cluster_name: str) -> None:
         self.prefixes = prefixes_of(cluster_name)
+        self.start = len(self.prefixes[0])  # where the channel begins in its name
         self.conf = self.prefixes[COMMON] + b"conf"
         self.leases = self.prefixes[COMMON] + b"workers"
 
@@ -66,11 +67,6 @@ class Names:
     def changes(self, partition: int, process: bytes) -> bytes:
         """The key with the channels in which a process has members, and the number of changes."""
         return self.prefixes[partition] + b"w:" + process
-
-
-def channel_of(name: bytes) -> bytes:
-    """The channel that has this name."""
-    return name[name.index(b"}:") + 2 :]
 
 
 def script_command(

@@ -19,7 +19,7 @@ from gworker.broker.link import MakeReadable
 from gworker.broker.redis.commands import Command
 from gworker.broker.redis.messages import MessageLink
 from gworker.broker.redis.nodes import Nodes
-from gworker.broker.redis.operations import Names, channel_of
+from gworker.broker.redis.operations import Names
 from gworker.broker.redis.partitions import partition_of
 from gworker.broker.redis.topology import Address, Servers
 from gworker.errors import BrokerDown
@@ -222,13 +222,13 @@ class Subscriptions:
         for link, placed in found.items():
             for name, wanted in placed.items():
                 wanted.link = link
-                del self._missing[channel_of(name)]
+                del self._missing[name[self._names.start :]]
             try:
                 link.subscribe(placed, partial(self._placed, link, link.session, placed))
             except BrokerDown:
                 for name, wanted in placed.items():
                     wanted.link = None
-                    self._missing[channel_of(name)] = None
+                    self._missing[name[self._names.start :]] = None
 
     def _placed(
         self,
@@ -243,7 +243,7 @@ class Subscriptions:
         confirmed: set[bytes] = set()
         with self._lock:
             for name in names:
-                channel, wanted = channel_of(name), placed[name]
+                channel, wanted = name[self._names.start :], placed[name]
                 if self._wanted.get(channel) is not wanted or wanted.link is not link:
                     continue  # it was given up, or lost again
                 if error is not None or link.session != session:
@@ -278,6 +278,7 @@ class Subscriptions:
             self._servers,
             self,
             self._wanted,
+            self._names.start,
             self._listener.on_message,
             self._make_readable,
         )
@@ -320,7 +321,7 @@ class Subscriptions:
 
     def on_ended(self, link: MessageLink, name: bytes) -> None:
         with self._lock:
-            channel = channel_of(name)
+            channel = name[self._names.start :]
             wanted = self._wanted.get(channel)
             if wanted is None or wanted.link is not link or not wanted.is_confirmed:
                 return  # it was told to

@@ -475,6 +475,32 @@ def test_a_node_of_a_cluster_fails_over(
         assert named == set(lost)
 
 
+def test_two_nodes_that_hang_hold_up_no_third(
+    request: pytest.FixtureRequest, tmp_path: Path, connect: Connect
+) -> None:
+    needs(request, "cluster")
+    with redis_servers.cluster(tmp_path, redis_servers.redis_program()) as servers:
+        process = connect(servers.url)
+        process.subscribe(ROOM)
+        comes_true(lambda: process.broker.state == "up", 5)
+        owners = {room: servers.owner_of(SLOT_OF_PARTITION[partition_of(room)]) for room in ROOMS}
+        whole, *silent = servers.nodes
+        for node in silent:
+            node.stop()
+        try:
+            begin = time.monotonic()
+            with pytest.raises(BrokerDown):
+                process.subscribe(*ROOMS)
+            assert time.monotonic() - begin < 2
+            rooms = [room for room, owner in owners.items() if owner is whole]
+            subscribed = whole.ask("PUBSUB", "SHARDCHANNELS")
+            assert {room.decode() for room in rooms} <= {n.partition("}:")[2] for n in subscribed}
+        finally:
+            for node in silent:
+                node.go_on()
+        comes_true(lambda: hears_all(process, ROOMS, process), 20)
+
+
 def test_a_slot_that_moves(
     request: pytest.FixtureRequest, tmp_path: Path, connect: Connect
 ) -> None:
