@@ -266,10 +266,10 @@ class CommandLink:
         return True
 
     def _lose(self, error: Exception) -> None:
-        assert self._connection is not None
         self.reason = str(failure(self.address, error))
-        self._connection.disconnect()
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:  # else this is a copy, which has let go
+            connection.disconnect()
         self.is_up = False
         # After a reset the next attempt may do at once; after silence it will take as long.
         self.is_down = isinstance(error, (RedisTimeout, TimeoutError))
@@ -291,6 +291,16 @@ class CommandLink:
                 command.fail(BrokerDown("nobody waits for it any more"))
         return taken
 
+    def _is_open(self, connection: Any, commands: list[Command]) -> bool:
+        """It may have been closed while it was idle. Then these are as good as never sent."""
+        try:
+            connection.can_read(0)
+        except (RedisError, OSError) as error:
+            self._queue.extendleft(reversed(commands))
+            self._lose(error)
+            return False
+        return True
+
     def _exchange(self, connection: Any) -> None:
         commands = self._take()
         if not commands:
@@ -302,14 +312,8 @@ class CommandLink:
             words.append(command.words)
         began = time.monotonic()
         until = began + ANSWER_SECONDS
-        if began - self._used_at > IDLE_SECONDS:
-            # It may have been closed meanwhile. Then all of these are as good as never sent.
-            try:
-                connection.can_read(0)
-            except (RedisError, OSError) as error:
-                self._queue.extendleft(reversed(commands))
-                self._lose(error)
-                return
+        if began - self._used_at > IDLE_SECONDS and not self._is_open(connection, commands):
+            return
         answered = 0
         self._busy = connection, began + STUCK_SECONDS
         try:

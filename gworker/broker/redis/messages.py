@@ -54,7 +54,6 @@ class MessageLink:
         self.address = address
         self.session = 0
         self.changed_at = self._message_at = time.monotonic()
-        self._probe = b""  # the channel that shows whether messages come
         self._probed_at = 0.0  # when it was asked to show it; 0: it has shown it
         self._servers = servers
         self._owner = owner
@@ -122,11 +121,15 @@ class MessageLink:
         """Publish what only this link hears, in a channel of this name. A PING would not tell that
         messages still come."""
         self._probed_at = time.monotonic()
-        with contextlib.suppress(BrokerDown, BrokerError):
-            if self._probe != name:
-                self._link.submit_confirmed(1, lambda error: None, "SSUBSCRIBE", name)
-                self._probe = name
-            publish()
+
+        def confirmed(error: Exception | None) -> None:
+            # Not before: the publication comes over another connection.
+            if error is None:
+                with contextlib.suppress(BrokerDown):
+                    publish()
+
+        with contextlib.suppress(BrokerDown):
+            self._link.submit_confirmed(1, confirmed, "SSUBSCRIBE", name)
 
     # -- what the link tells
 
@@ -144,7 +147,6 @@ class MessageLink:
         self.session += 1
         self.changed_at = self._message_at = time.monotonic()
         self._probed_at = 0.0
-        self._probe = b""
         self._owner.on_link_up(self)
 
     def on_down(self, reason: str) -> None:
