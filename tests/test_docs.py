@@ -130,6 +130,10 @@ def names_in(body: list[ast.stmt], prefix: str = "") -> set[str]:
 
 def test_the_architecture_names_what_there_is() -> None:
     there = {"setup.cfg", "arbiter.py"}
+    there |= {
+        f"{path.parent.parent.name}.{path.parent.name}"
+        for path in (ROOT / "gworker").rglob("__init__.py")
+    }
     for path in (ROOT / "gworker").rglob("*.py"):
         names = names_in(ast.parse(path.read_text()).body)
         there |= names | {f"{path.stem}.{name}" for name in names}
