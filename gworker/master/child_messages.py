@@ -117,6 +117,9 @@ class ChildMessages:
             is_rolling_out = self._rollouts.current is not None
             recycler.on_request(slot, process, message.fields["reason"], is_rolling_out)
 
+    def _told(self, message: ChildMessage) -> None:
+        self._fleet.broker_was_told(message.fields["pid"])
+
     def _survey(self, message: ChildMessage) -> Ended | None:
         return self._rollouts.advance(Surveyed(message.process, _staying(message)))
 
@@ -142,6 +145,7 @@ class ChildMessages:
         "declared": _declared,
         "ready": _ready,
         "replace": _replace,
+        "told": _told,
         "survey": _survey,
         "handed_over": _handed_over,
     }

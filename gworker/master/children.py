@@ -50,6 +50,7 @@ MESSAGES: dict[str, dict[str, type]] = {
     "declared": {"workers": list},
     "failed": {"reason": str, "traceback": str},
     "replace": {"reason": str},
+    "told": {"pid": int},
     "survey": {"staying": dict},
     "handed_over": {"staying": dict},
     "connections": {"request": int},

@@ -48,7 +48,7 @@ class Fleet:
         self.children = children
         self.spawner = Spawner(children, listeners, entry)
         self.broker = BrokerProcess(children, self.spawner, listeners.broker, clock)
-        # Processes that died and of which no process could tell a broker yet.
+        # Processes that died, and that none has told the broker of yet.
         self._untold: deque[int] = deque(maxlen=MOST_UNTOLD)
         # The last ends that were not asked for.
         self.exits: deque[Exit] = deque(maxlen=exit_status.KEEP)
@@ -225,18 +225,22 @@ class Fleet:
         # A broker that is not ours learns from the others that a process is dead.
         if not self.settings.broker.is_redis:
             return
-        told = [
-            process.channel.send({"do": "died", "pid": pid})
-            for process in self.children.by_pid.values()
-            if process.role is Role.WORKER and process.state is State.READY
-        ]
-        if not any(told):
-            self._untold.append(pid)
+        self._untold.append(pid)
+        for process in self.children.by_pid.values():
+            if process.role is Role.WORKER and process.state is State.READY:
+                process.channel.send({"do": "died", "pid": pid})
 
     def tell_of_deaths(self, process: Process) -> None:
-        """`process` is ready: it tells the broker which ones died while none was."""
-        while self._untold and process.channel.send({"do": "died", "pid": self._untold[0]}):
-            self._untold.popleft()
+        """`process` is ready: it tells the broker which ones died of which no other has told. Those
+        that were ready may have died themselves."""
+        for pid in self._untold:
+            if pid not in self.children.by_pid:  # else it is another process's by now
+                process.channel.send({"do": "died", "pid": pid})
+
+    def broker_was_told(self, pid: int) -> None:
+        """One of the processes has told it that this one is dead."""
+        if pid in self._untold:
+            self._untold.remove(pid)
 
     def end_orphans(self, now: float, parent: str = "", orderly: bool = False) -> None:
         """Send the signals that are due to what dead processes have started (`Orphans.due`)."""

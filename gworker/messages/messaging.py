@@ -138,12 +138,15 @@ class Messaging(Calls):
         self.has_ended = True
         self.broker.let_go()
 
-    def process_died(self, pid: int) -> None:
+    def process_died(self, pid: int) -> bool:
         """Another process of this instance has ended. A broker that does not see that by itself
-        is told."""
-        with contextlib.suppress(BrokerDown):  # then the end of its lease tells
+        is told. False: it is down, or refuses to hear it."""
+        try:
             self.broker.process_died(pid)
-            self.presence.look_for_leaves()
+        except (BrokerDown, BrokerError):
+            return False
+        self.presence.look_for_leaves()
+        return True
 
     def _declare(self) -> None:
         generation = b"%d" % self._host.generation

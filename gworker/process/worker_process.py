@@ -273,11 +273,15 @@ class WorkerProcess:
                 done = partial(self._channel.send, answer)
                 gevent.spawn(list_connections, self.service, message["limit"], done)
             case "died" if self._settings.broker.is_redis:  # others see it by themselves
-                gevent.spawn(self.service.messaging.process_died, message["pid"])
+                gevent.spawn(self._process_died, message["pid"])
             case "reopen":
                 if self.service.access is not None:
                     self.service.access.flush()
                 setup.replace(list(zip(message["targets"], descriptors, strict=True)))
+
+    def _process_died(self, pid: int) -> None:
+        if self.service.messaging.process_died(pid):
+            self._channel.send({"event": "told", "pid": pid})
 
     def _arbiter_died(self) -> None:
         # What makes this process end comes first: there is no arbiter that would kill it.

@@ -191,9 +191,15 @@ def test_the_ready_ones_are_told_who_died_if_the_broker_is_another(tmp_path: Pat
     assert {"do": "died", "pid": first.pid} in world.told(second)
     world.die(second, 9)
     world.sleep(1)
-    third = world.booting()[0]
+    third, fourth = world.booting()
     world.ready(third)
-    assert {"do": "died", "pid": second.pid} in world.told(third), "none was ready at its death"
+    told = world.told(third)
+    assert {"do": "died", "pid": second.pid} in told, "none was ready at its death"
+    assert {"do": "died", "pid": first.pid} in told, "the one that was told has told no broker"
+    world.say(third, event="told", pid=first.pid)
+    world.ready(fourth)
+    died = [each["pid"] for each in world.told(fourth) if each["do"] == "died"]
+    assert died == [second.pid]
     world.close()
 
 
