@@ -44,15 +44,20 @@ cdef class HttpFraming(Framing):
     cdef object next(self, machine, const char *data, Py_ssize_t size, Py_ssize_t *at):
         cdef RequestCore request
         cdef Py_ssize_t taken, most
+        cdef PyObject *above
         if (
             slot(machine, self.phase) != <PyObject *>self.reading
             or slot(machine, self.buffer) != <PyObject *>EMPTY
             or slot(machine, self.is_fresh) != <PyObject *>FALSE  # its deadline is to be ended
             or slot(machine, self.saw_blank) != <PyObject *>FALSE
-            or PyDict_GetItem(<object>slot(machine, self.options), STREAM_ABOVE) is not NULL
         ):
             return None
         most = self.most(machine)
+        above = PyDict_GetItem(<object>slot(machine, self.options), STREAM_ABOVE)
+        if above is not NULL:
+            if type(<object>above) is not int or not 0 <= <object>above <= LARGEST:
+                return None
+            most = min(most, PyLong_AsLong(<object>above))
         origin = <object>slot(machine, self.origin)
         request = take_request(data, size, self.request, origin, most, &taken)
         if request is None:

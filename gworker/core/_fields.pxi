@@ -252,7 +252,9 @@ cdef class HeadersCore:
         if found is None:
             return missing
         values = found[1]
-        return values[0] if len(values) == 1 else ", ".join(values)
+        if len(values) == 1:
+            return values[0]
+        return ("; " if name.lower() == "cookie" else ", ").join(values)
 
     def get(self, name, default=None):
         return self.joined(name, default)

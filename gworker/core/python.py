@@ -67,6 +67,12 @@ def split_target(target: str) -> tuple[str, str]:
     return path or "/", query
 
 
+def _joined(name: str, values: list[str]) -> str:
+    if len(values) == 1:
+        return values[0]
+    return ("; " if name.lower() == "cookie" else ", ").join(values)
+
+
 class HeadersCore:
     """The base of `gworker.http.Headers`."""
 
@@ -114,8 +120,7 @@ class HeadersCore:
         field = self._fields.get(name.lower())
         if field is None:
             return default
-        values = field[1]
-        return values[0] if len(values) == 1 else ", ".join(values)
+        return _joined(name, field[1])
 
     def encode(self, without: Container[str] = ()) -> bytes:
         """Return all lines as they are sent, except for fields whose names, in lower case, are in
@@ -136,8 +141,7 @@ class HeadersCore:
                 yield name, value
 
     def __getitem__(self, name: str) -> str:
-        values = self._fields[name.lower()][1]
-        return values[0] if len(values) == 1 else ", ".join(values)
+        return _joined(name, self._fields[name.lower()][1])
 
     def __setitem__(self, name: str, value: str) -> None:
         check_field(name, value)

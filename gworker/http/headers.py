@@ -17,7 +17,8 @@ HeaderSource: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 class Headers(HeadersCore, MutableMapping[str, str]):
     """Mapping of field names to values.
 
-    A name that occurs several times has one value, its lines joined by ", " (RFC 9110 section 5.2);
+    A name that occurs several times has one value, its lines joined by ", " (RFC 9110 section 5.2),
+    those of Cookie by "; " (RFC 9113 section 8.2.3);
     `get_all` returns them apart, which `Set-Cookie` needs. Iteration gives each name once, as it
     was spelt first, in order of first appearance.
     """

@@ -71,11 +71,16 @@ class Request(RequestCore):
 
     @property
     def headers(self) -> Headers:
-        """The header fields; values are latin-1."""
+        """The header fields; values are latin-1. Host is that of the target, if that is a whole URL
+        (RFC 9112 section 3.2.2)."""
         return self._cached("headers", self._parse_headers)
 
     def _parse_headers(self) -> Headers:
-        return self._headers(Headers)
+        headers = self._headers(Headers)
+        target = self.target
+        if not target.startswith("/") and (absolute := ABSOLUTE.match(target)):
+            headers["Host"] = absolute[2]
+        return headers
 
     @property
     def _client(self) -> Client:

@@ -71,6 +71,24 @@ def test_headers_of_a_request():
     assert headers.get("none") is None
 
 
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [("http://outer:80/x", "outer:80"), ("HTTPS://outer", "outer"), ("/x", "a"), ("*", "a")],
+)
+def test_host_is_that_of_a_target_which_is_a_whole_url(target, host):
+    headers = request(f"OPTIONS {target} HTTP/1.1").headers
+    assert headers["Host"] == host
+    assert headers.get_all("host") == [host]
+    assert list(headers) == ["Host"]
+
+
+def test_cookies_of_several_lines_are_one_list():
+    headers = request("GET / HTTP/1.1", "Cookie: a=1", "cookie: b=2, 3").headers
+    assert headers["COOKIE"] == headers.get("cookie") == "a=1; b=2, 3"
+    headers["Other"] = ""  # it is a dict from now on
+    assert headers["Cookie"] == "a=1; b=2, 3"
+
+
 def test_cookies():
     got = request(
         "GET / HTTP/1.1", 'Cookie: a=1; b="x y"; c=%20; =no; bare; a=2', 'Cookie: d=e=f; q="'

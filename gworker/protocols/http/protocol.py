@@ -131,7 +131,8 @@ class HttpProtocol(StreamingExchanges):
             self.exchange = HttpExchange(offer=request)
             return RequestStarted(request)
         above: int | None = self._options.get("stream_above")
-        if above is not None and head.length > above:
+        # One that takes streams decides before a client that waits for 100 sends its body.
+        if above is not None and (head.length > above or (head.expects_continue and head.length)):
             self._reader = LengthReader(head.length)
             return self._begin_stream(raw, head)
         if head.chunked:

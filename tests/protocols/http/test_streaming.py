@@ -131,6 +131,16 @@ def test_100_is_sent_when_a_handler_reads():
     assert not protocol.has_output
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 2", "Transfer-Encoding: chunked"])
+def test_who_waits_for_100_may_be_refused_however_short_the_body(framing):
+    protocol = make(above=65536)
+    begin(protocol, post(framing, "Expect: 100-continue"))
+    assert not protocol.has_output
+    assert b"Connection: close" in protocol.encode("no")
+    assert protocol.data_to_send() == b""
+    assert protocol.next_event() is EOF
+
+
 def test_a_client_that_is_refused_in_pieces_is_not_asked_for_the_body():
     protocol = make()
     begin(protocol, post("Content-Length: 50000000", "Expect: 100-continue"))
