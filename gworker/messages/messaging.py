@@ -7,7 +7,6 @@ or leaves while the broker is down is done here, and announced when it is up.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
 import threading

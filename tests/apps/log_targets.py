@@ -1,10 +1,12 @@
-"""A Worker that on request uses up its descriptors, and one behind TLS if there is a key."""
+"""A Worker that on request uses up its descriptors, or publishes; and one behind TLS if there is a
+key."""
 
+import contextlib
 import logging
 import os
 import resource
 
-from gworker import Worker
+from gworker import BrokerDown, Worker, messages
 
 if os.path.exists("server.pem"):
     key = {"certfile": "server.pem", "keyfile": "server.key"}
@@ -37,6 +39,11 @@ def answer(connection, line):
     elif line == "free":
         while taken:
             os.close(taken.pop())
+    elif line == "join":
+        connection.join("room")
+    elif line == "publish":
+        with contextlib.suppress(BrokerDown):
+            messages.publish("room", "published")
     connection.send(line)
 
 

@@ -73,6 +73,18 @@ def fill(descriptor: int) -> None:
     os.set_blocking(descriptor, True)
 
 
+def broken_pipe(stack: ExitStack, directory: Path) -> int:
+    """What reads it has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stack.callback(os.close, writer)
+    return writer
+
+
+def full_disk(stack: ExitStack, directory: Path) -> int:
+    return stack.enter_context(open("/dev/full", "wb", buffering=0)).fileno()
+
+
 def closed(stack: ExitStack, directory: Path) -> None:
     return None
 
@@ -89,6 +101,8 @@ TARGETS: dict[str, Callable[[ExitStack, Path], int | None]] = {
     "socket": unix_socket,
     "full-socket": full_socket,
     "full-pipe": full_pipe,
+    "broken-pipe": broken_pipe,
+    "full-disk": full_disk,
     "closed": closed,
     "broken-handler": broken_handler,
 }
@@ -165,6 +179,25 @@ def test_clients_wait_while_a_process_is_out_of_descriptors(one: Instance) -> No
         first.sendall(b"free\n")
         assert first.recv(100) == b"free\n"
         assert [client.recv(100) for client in waiting] == [b"hello\n"] * CLIENTS
+
+
+def test_members_of_a_group_have_a_broker_again_after_a_kill(one: Instance) -> None:
+    with one.connect("plain") as member:
+        member.sendall(b"join\n")
+        assert member.recv(100) == b"join\n"
+        for _ in range(2):
+            wait_for(lambda: publishes(member), "a message to the group", PATIENCE)
+            psutil.Process(one.status()["broker"]["pid"]).kill()
+        wait_for(lambda: publishes(member), "a message to the group", PATIENCE)
+
+
+def publishes(member: socket.socket) -> bool:
+    """False: the broker is down."""
+    member.sendall(b"publish\n")
+    heard = b""
+    while not heard.endswith(b"publish\n"):
+        heard += member.recv(100)
+    return b"published\n" in heard
 
 
 def test_a_reload_replaces_every_process(one: Instance) -> None:
