@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from gworker.broker.interface import Answer, Listener, Reply, State
-from gworker.broker.store import OPERATIONS, Store
+from gworker.broker.store.store import Store
 from gworker.errors import BrokerDown, BrokerError
 
 
@@ -30,14 +30,14 @@ class MemoryServer:
         self._store = Store(self._deliver, self._clock)
 
     def do(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
-        if operation not in OPERATIONS:
-            raise BrokerError(f"no operation: {operation}")
         with self._lock:
+            do = self._store.operations.get(operation)
+            if do is None:
+                raise BrokerError(f"no operation: {operation}")
             try:
-                answer: Reply = getattr(self._store, operation)(channel, *arguments)
+                return do(channel, *arguments)
             except (TypeError, ValueError) as error:
                 raise BrokerError(f"{operation}: {error}") from error
-        return answer
 
     def subscribe(self, broker: MemoryBroker, channels: Sequence[bytes]) -> None:
         with self._lock:

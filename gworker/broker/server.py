@@ -20,7 +20,7 @@ from hiredis import Reader
 
 from gworker.broker import resp
 from gworker.broker.interface import MAX_BODY, Reply
-from gworker.broker.store import OPERATIONS, Store
+from gworker.broker.store.store import Store
 from gworker.errors import BrokerError
 from gworker.system.signal_pipe import SignalPipe
 
@@ -117,8 +117,8 @@ class BrokerServer:
             b"SUBSCRIBE": self._subscribe,
             b"UNSUBSCRIBE": self._unsubscribe,
         }
-        for name in OPERATIONS:
-            self._operations[name.upper().encode()] = self._of_store(getattr(self._store, name))
+        for name, operation in self._store.operations.items():
+            self._operations[name.upper().encode()] = self._of_store(operation)
 
     def listen(self, listener: socket.socket) -> None:
         """Serve the clients of a further one, too."""
@@ -290,7 +290,7 @@ class BrokerServer:
         client.socket.close()  # and leaves the poller
         self._unsubscribe(client, *client.channels)
         if client.process:
-            self._store.reap(b"", client.process)
+            self._store.presence.reap(b"", client.process)
         if self._is_full:
             self._is_full = False
             for listener in self._listeners:
@@ -322,7 +322,7 @@ class BrokerServer:
             return resp.error(f"this broker process speaks version {resp.VERSION.decode()}")
         client.process = bytes(process)
         client.operations = self._operations
-        self._store.renew(b"", client.process, b"0")  # until its link ends
+        self._store.presence.renew(b"", client.process, b"0")  # until its link ends
         return resp.OK
 
     def _deliver(self, channel: bytes, payload: bytes) -> int:

@@ -26,7 +26,7 @@ from gworker.app.limits import Limits  # noqa: E402
 from gworker.app.worker import Worker  # noqa: E402
 from gworker.broker.interface import Broker  # noqa: E402
 from gworker.broker.memory import MemoryBroker, MemoryServer  # noqa: E402
-from gworker.broker.store import Store  # noqa: E402
+from gworker.broker.store.store import Store  # noqa: E402
 from gworker.connection.connection import Connection  # noqa: E402
 from gworker.connection.context import ServerContext  # noqa: E402
 from gworker.ipc.scoreboard import Column, Scoreboard  # noqa: E402
