@@ -35,7 +35,8 @@ TOLD = {
     "messages/messaging.py": "the same",
     "messages/positions.py": "the same",
     "messages/recovery.py": "the same",
-    "cli/tables.py": "how long ago a process has ended",
+    "cli/figures.py": "the time of an end, in the zone of the reader",
+    "cli/status_tables.py": "how long ago a process has ended",
     "process/timer.py": "when a cron expression is due, which is a time of day (test_timer.py "
     "sets the clock)",
 }

@@ -25,6 +25,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "cli/test_main.py",
         "a table, proved by the commands that are made of it",
     ),
+    "cli/publish.py": ("integration/test_publish.py", "it asks a broker"),
     "cli/serve.py": (
         "integration/test_daemon.py",
         "it becomes an arbiter, and imports what processes need",
@@ -78,8 +79,12 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_switching.py",
         "protocols change on real connections",
     ),
+    "core/answer.py": ("core/test_differential.py", "the other core does the same"),
     "core/fields.py": ("http/test_headers.py", "the grammar of what headers take"),
+    "core/headers.py": ("core/test_differential.py", "the other core does the same"),
+    "core/parameters.py": ("core/test_differential.py", "the other core does the same"),
     "core/python.py": ("core/test_differential.py", "the other core does the same"),
+    "core/request.py": ("core/test_differential.py", "the other core does the same"),
     "handover/link.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",

@@ -12,7 +12,8 @@ import time
 
 from gworker.app.attribute_names import hint_for
 from gworker.cli import broker_check
-from gworker.cli.tables import NONE, write_aligned
+from gworker.cli.figures import NONE
+from gworker.cli.tables import write_aligned
 from gworker.config.report import as_text, rows
 from gworker.config.settings import Settings
 from gworker.core import IMPLEMENTATION

@@ -117,13 +117,15 @@ def _run_status(arguments: argparse.Namespace) -> int:
 
 
 def _run_publish(arguments: argparse.Namespace) -> int:
+    from gworker.cli.publish import publish  # here: it takes longer than most commands do
+
     # Of an instance that is named, the broker is that instance's, whatever a file says here.
     typed = config.command_line(arguments)
     settings = sources.Sources(None, typed).read()
     is_named = "broker" not in typed.values and not typed.values.keys().isdisjoint(("name", "pid"))
     is_given = settings.broker.is_redis and not is_named
     instance = None if is_given else selection(arguments).find()
-    return commands.publish(arguments.group_name, arguments.text, settings, instance)
+    return publish(arguments.group_name, arguments.text, settings, instance)
 
 
 COMMANDS: Final[dict[str, Command]] = {

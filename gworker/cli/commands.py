@@ -32,12 +32,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from gworker.broker.url import HIDDEN, LOCAL
 from gworker.cli import control_client, tables
 from gworker.cli.connection_list import Listed
 from gworker.cli.connection_list import as_json as listed_as_json
 from gworker.cli.control_client import SILENCE, ControlError, Gone, Overdue, Reply, Silent
+from gworker.cli.figures import NONE
 from gworker.cli.instances import Instance, NotRunning, find, scan
+from gworker.cli.status_tables import status_tables
 from gworker.config import report
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
@@ -122,7 +123,7 @@ def print_config(settings: Settings) -> int:
 
 
 def settings(instance: Instance, as_json: bool) -> int:
-    answer = _reply(instance, "settings")["settings"]
+    answer = control_client.ask(instance, "settings")["settings"]
     rows = [report.Row._make(row) for row in answer["rows"]]
     if as_json:
         shown = {"settings": [row._asdict() for row in rows], "pending": answer["pending"]}
@@ -195,11 +196,11 @@ def _exit_code(reply: Reply) -> int:
 
 
 def status(instance: Instance, as_json: bool) -> int:
-    reply = _reply(instance, "status")
+    reply = control_client.ask(instance, "status")
     if as_json:
         print(json.dumps(reply["status"], indent=2))
     else:
-        shown = tables.status_tables(reply["status"], reply.get("log", tables.NONE))
+        shown = status_tables(reply["status"], reply.get("log", NONE))
         tables.render(shown, sys.stdout)
     return 0
 
@@ -227,16 +228,6 @@ def watch(show: Callable[[], object]) -> int:
     return 0
 
 
-def _reply(instance: Instance, command: str, timeout: float | None = None) -> Reply:
-    # Under the command's own name.
-    with closing(control_client.connect(instance, timeout)) as connection:
-        replies = list(connection.call(command))
-    for reply in replies:
-        if command in reply:
-            return reply
-    raise ControlError(str(replies[-1].get("error", f"the arbiter has no answer to {command!r}")))
-
-
 def connections(instance: Instance, as_json: bool, worker: str | None, limit: int | None) -> int:
     """Print the connections of the instance, or of one Worker; limit: rows at most."""
     with closing(Listed(limit)) as listed:
@@ -262,54 +253,6 @@ def _note(pids: Iterable[int] | None, what: str) -> None:
         print(f"gworker: note: {what.format(', '.join(map(str, sorted(pids))))}", file=sys.stderr)
 
 
-def publish(group: str, message: str, settings: Settings, instance: Instance | None) -> int:
-    """Publish a text to a group; `-` is what stdin has, without a newline at its end.
-
-    instance: whose broker it goes to; None: to that of the settings.
-    """
-    # Here: no other command needs it.
-    from gworker.cli import broker_check
-    from gworker.messages.publisher import Publisher
-
-    if instance is None:
-        broker_check.check(settings)
-        publisher = Publisher(settings.broker.text, cluster=settings.cluster_name or "")
-    else:
-        publisher = Publisher(**_broker_of(instance, settings))
-    try:
-        with publisher:
-            published = publisher.publish(group, _stdin() if message == "-" else message)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    where = f", position {published.position}" if published.position else ""
-    print(f"processes that have it: {published.receivers}{where}")
-    return 0
-
-
-def _stdin() -> str:
-    try:
-        return sys.stdin.buffer.read().decode().removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"what stdin has is no UTF-8: {error}") from None
-
-
-def _broker_of(instance: Instance, settings: Settings) -> dict[str, Any]:
-    """Arguments of a `Publisher`. settings: may have the password, which no instance tells."""
-    rows = map(report.Row._make, _reply(instance, "settings")["settings"]["rows"])
-    values = {row.name: row.value for row in rows}
-    shown = str(values["broker"])
-    if shown == str(LOCAL):
-        directory, file = os.path.split(instance.socket)
-        return {"cluster": file.removesuffix(".sock"), "runtime_dir": directory}
-    if shown == str(settings.broker):
-        shown = settings.broker.text
-    elif HIDDEN in shown:
-        raise ConfigError(
-            f"{instance} has the broker {shown}: give the whole URL, in GWORKER_BROKER"
-        )
-    return {"broker": shown, "cluster": values["cluster-name"]}
-
-
 def instances(runtime_dirs: Sequence[str]) -> int:
     rows = [_who(instance) for instance in scan(runtime_dirs)]
     if rows:
@@ -326,7 +269,7 @@ def _who(instance: Instance) -> dict[str, Any]:
     with suppress(psutil.Error):
         row["uptime"] = max(0.0, time.time() - psutil.Process(instance.pid).create_time())
     try:
-        row |= _reply(instance, "who", WHO_TIMEOUT)["who"]
+        row |= control_client.ask(instance, "who", WHO_TIMEOUT)["who"]
     except Silent as error:
         print(f"gworker: note: {error}", file=sys.stderr)
     except (NotRunning, ControlError):

@@ -14,7 +14,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from gworker.cli.tables import CONNECTIONS, text
+from gworker.cli.figures import text
+from gworker.cli.tables import CONNECTIONS
 from gworker.ipc import sealed_memory
 
 MOST_BYTES = 1 << 30

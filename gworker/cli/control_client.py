@@ -19,7 +19,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 from gworker.cli.instances import Instance, NotRunning
@@ -155,3 +155,17 @@ def connect(instance: Instance, timeout: float | None = None) -> Connection:
             )
         on_failure.pop_all()
     return Connection(sock, instance, silence)
+
+
+def ask(instance: Instance, command: str, timeout: float | None = None) -> Reply:
+    """The reply to `command` in which something stands under that name. Raises as `connect` and
+    `call` do.
+
+    timeout: see `connect`.
+    """
+    with closing(connect(instance, timeout)) as connection:
+        replies = list(connection.call(command))
+    for reply in replies:
+        if command in reply:
+            return reply
+    raise ControlError(str(replies[-1].get("error", f"the arbiter has no answer to {command!r}")))

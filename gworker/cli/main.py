@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from gworker.app import static_settings
-from gworker.cli.command_table import COMMANDS, NoTarget
+from gworker.cli.command_table import COMMANDS, Command, NoTarget
 from gworker.cli.instances import NotRunning
 from gworker.config import settings
 from gworker.config.options import OPTIONS, add_options
@@ -67,11 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser_of(name, prog).parse_args([*options, "--", *words] if words else options)
     arguments.static = static
     try:
-        return COMMANDS[name].run(arguments)
+        return _run(COMMANDS[name], arguments)
     except NoTarget as error:
         if given:
             parser.error(str(error))
         return _show_usage(parser)
+
+
+def _run(command: Command, arguments: argparse.Namespace) -> int:
+    # Return the exit code, also for what a user can do wrong, but not for a target that is missing.
+    try:
+        return command.run(arguments)
+    except NoTarget:
+        raise
     except NotRunning as error:
         print(f"gworker: {error}", file=sys.stderr)
         return 3

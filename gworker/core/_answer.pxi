@@ -157,7 +157,7 @@ cdef bytes final_line(status):
 
 
 def encode_simple(message, response, bytes fields, bint head_only):
-    """See gworker.core.python."""
+    """See gworker.core.answer."""
     cdef Answer answer
     cdef Py_ssize_t size
     cdef bytes data

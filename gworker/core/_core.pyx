@@ -39,9 +39,9 @@ from urllib.parse import unquote
 
 from gworker.core.fields import check_field
 from gworker.core.json_text import encode_json
+from gworker.core.parameters import parse_cookies as parse_any_cookies
+from gworker.core.request import split_target
 from gworker.core.status import status_line
-from gworker.core.python import parse_cookies as parse_any_cookies
-from gworker.core.python import split_target
 
 IMPLEMENTATION = "compiled"
 

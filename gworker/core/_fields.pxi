@@ -151,7 +151,7 @@ cdef bint is_value(value) noexcept:
 
 
 cdef class HeadersCore:
-    """See gworker.core.python."""
+    """See gworker.core.headers."""
 
     cdef HeadLines lines  # of which the fields are, until they are asked for as a dict
     cdef dict fields

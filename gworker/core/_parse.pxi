@@ -3,7 +3,7 @@
 #     take_request(data, size, cls, origin, max_body, &taken) -> RequestCore or None
 #
 # What is plainly right and simple (RFC 9110, RFC 9112) is taken. None says "not mine" of all else:
-# no error is known here. gworker.core.python takes the same, by one pattern.
+# no error is known here. gworker.core.request takes the same, by one pattern.
 
 # The limits of both.
 cdef enum:
@@ -207,7 +207,7 @@ cdef RequestCore take_request(
 
 
 def parse_request(object cls, buffer, Py_ssize_t pos, origin, Py_ssize_t max_body):
-    """See gworker.core.python."""
+    """See gworker.core.request."""
     cdef Py_ssize_t taken = 0
     cdef RequestCore request
     if type(buffer) is not bytes or not 0 <= pos <= PyBytes_GET_SIZE(buffer):

@@ -13,7 +13,7 @@ cdef tuple METHOD_BYTES = tuple([method.encode() for method in METHODS])
 
 
 cdef class RequestCore:
-    """See gworker.core.python."""
+    """See gworker.core.request."""
 
     cdef public bytes _head
     cdef public object _origin, _cache, body
@@ -156,7 +156,7 @@ cdef str unquoted(const char *at, Py_ssize_t size, bint plus):
 
 
 def parse_pairs(encoded):
-    """See gworker.core.python."""
+    """See gworker.core.parameters."""
     cdef const char *at
     cdef const char *end
     cdef const char *stop
@@ -194,7 +194,7 @@ cdef inline bint is_space(char byte) noexcept nogil:
 
 
 def parse_cookies(field):
-    """See gworker.core.python."""
+    """See gworker.core.parameters."""
     cdef const char *at
     cdef const char *end
     cdef const char *stop

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from gworker.core import RequestCore, parse_cookies
-from gworker.core.python import ABSOLUTE
+from gworker.core.request import ABSOLUTE
 from gworker.http.charset import decode
 from gworker.http.errors import BadRequest
 from gworker.http.forwarded import Client, RequestOrigin, client_of, resolved

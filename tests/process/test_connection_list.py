@@ -16,6 +16,7 @@ from greenlet import getcurrent, greenlet
 
 from gworker.cli import tables
 from gworker.cli.connection_list import MOST_LINE, Listed, as_json
+from gworker.cli.figures import text
 from gworker.ipc import sealed_memory
 from gworker.process.connection_list import SLICE, list_connections
 
@@ -134,9 +135,7 @@ def test_a_list_that_is_made_cannot_be_changed() -> None:
 
 
 def row(pid: int, number: int, **other: Any) -> dict[str, Any]:
-    made = {
-        column.key: "text" if column.show is tables.text else 1 for column in tables.CONNECTIONS
-    }
+    made = {column.key: "text" if column.show is text else 1 for column in tables.CONNECTIONS}
     return {**made, "pid": pid, "id": number, **other}
 
 

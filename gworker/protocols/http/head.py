@@ -23,7 +23,7 @@ from typing import Any
 import httptools
 
 from gworker.core.fields import TCHAR
-from gworker.core.python import MAX_FIELDS, MAX_HEADERS, MAX_LINE
+from gworker.core.request import MAX_FIELDS, MAX_HEADERS, MAX_LINE
 from gworker.errors import ProtocolError
 from gworker.http.errors import RefusedRequest
 from gworker.protocols.buffered import BufferedProtocol

@@ -7,7 +7,7 @@ stands in `gworker.http.response`.
 
 from __future__ import annotations
 
-from gworker.core.python import FRAMING, HTML, OCTETS
+from gworker.core.answer import FRAMING, HTML, OCTETS
 from gworker.core.status import status_line
 from gworker.http.response import Response
 from gworker.protocols.buffered import to_bytes
