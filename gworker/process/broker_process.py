@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from gworker.broker.server import BrokerServer
+from gworker.broker.server.server import BrokerServer
 from gworker.config.settings import Settings
 from gworker.ipc import heartbeat
 from gworker.ipc.channel import Channel

@@ -6,7 +6,7 @@ import logging
 import socket
 import sys
 
-from gworker.broker.server import BrokerServer
+from gworker.broker.server.server import BrokerServer
 
 logging.basicConfig(format="%(message)s", level=logging.INFO)
 BrokerServer(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2])).run()
