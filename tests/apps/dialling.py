@@ -38,7 +38,7 @@ def echo(connection, message):
 
 dialler = Worker("text://127.0.0.1:0", name="dialler")
 handlers.append(dialler)
-dialled = {}
+dialled = {}  # by the id of the client that has ordered it, then by name
 names = {}
 real = gevent.socket.getaddrinfo
 
@@ -81,7 +81,7 @@ def dial(owner, name, url, send=(), again=None, **options):
         on_error=lambda connection, code, message: tell("error", int(code), message),
         **options,
     )
-    dialled[name] = connection
+    dialled.setdefault(owner.id, {})[name] = connection
     for message in send:
         connection.send(message)
 
@@ -94,7 +94,7 @@ def refusal(owner, **arguments):
 
 
 def ask(owner, name, attribute, arguments=None):
-    value = getattr(dialled[name], attribute)
+    value = getattr(dialled[owner.id][name], attribute)
     return value(*arguments) if arguments is not None else value
 
 
@@ -103,7 +103,7 @@ ORDERS = {
     "refusal": refusal,
     "ask": ask,
     "call": lambda owner, name, method, **arguments: (
-        getattr(dialled[name], method)(**arguments) and None
+        getattr(dialled[owner.id][name], method)(**arguments) and None
     ),
     "names": lambda owner, **given: names.update(given),
     "mine": lambda owner: len(dialler.connections),
@@ -127,7 +127,7 @@ def stop(worker):
 
 @dialler.on_close
 def forget(owner):
-    for connection in list(dialled.values()):
+    # Its own alone: the next client may have ordered some before this one's end was seen.
+    for connection in dialled.pop(owner.id, {}).values():
         connection.on_close = None
         connection.destroy()
-    dialled.clear()
