@@ -130,16 +130,13 @@ def join(connection: Connection, wanted: str) -> None:
     What is said between its history and its joining is sent as the first that it has missed.
     """
     name = take_name(connection, wanted)
+    presence = {"name": name, "since": time.time()}
     seen = messages.position(SAID)
     past = messages.history(SAID)
     said = [json.loads(message) for _, message in past]
     connection.send(json.dumps({"type": "welcome", "name": name, "history": said}))
     connection.join(TYPING)
-    connection.join(
-        SAID,
-        since=past[-1][0] if past else seen,
-        presence={"name": name, "since": time.time()},
-    )
+    connection.join(SAID, since=past[-1][0] if past else seen, presence=presence)
     connection.context.name = name
 
 
