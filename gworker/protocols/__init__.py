@@ -113,11 +113,7 @@ def _checked(name: str, cls: Any) -> type[Protocol]:
 def complete(cls: type[Protocol]) -> type[Protocol]:
     """`cls`, if it has the methods without which nothing can be received. Raises TypeError naming
     those it lacks."""
-    base: type[Protocol] = PackageProtocol if issubclass(cls, PackageProtocol) else Protocol
-    needed = (
-        ("package_length", "decode") if base is PackageProtocol else ("receive_data", "next_event")
-    )
-    lacking = [f"{name}()" for name in needed if getattr(cls, name) is getattr(base, name)]
+    lacking = [f"{name}()" for name in sorted(cls.__abstractmethods__)]
     if lacking:
         raise TypeError(f"protocol class {cls.__name__} has no {' and no '.join(lacking)}")
     return cls

@@ -19,6 +19,7 @@ member of `Protocol` has a default that means "none".
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -104,7 +105,7 @@ class Switch(Control):
     leftover: bytes
 
 
-class Protocol:
+class Protocol(ABC):
     """Base class of all protocols. One instance serves one connection.
 
     A connection can move to another process if pickle(3) can copy its protocol, with the bytes that
@@ -141,9 +142,9 @@ class Protocol:
         self.has_output = False
         self.closing = False
 
+    @abstractmethod
     def receive_data(self, data: bytes) -> None:
         """Store `data`; b"" says that the peer has finished sending."""
-        raise NotImplementedError
 
     @property
     def receive_buffer(self) -> ReceiveBuffer | None:
@@ -154,15 +155,15 @@ class Protocol:
         """
         return None
 
+    @abstractmethod
     def next_event(self) -> Any:
         """Return the next message or a `Control`. Raises ProtocolError on what the peer may not
         send."""
-        raise NotImplementedError
 
     def encode(self, message: Any) -> bytes:
         """Return the bytes of one outgoing message. Raises TypeError or ValueError on what it
         cannot carry."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no encode(): it can only receive")
 
     def split(self, message: Any) -> tuple[bytes, bytes] | None:
         """Return the two pieces that `encode` would join: the head, and the content of `message`,
@@ -300,11 +301,11 @@ class Protocol:
     def accept_handshake(self, headers: Any = ()) -> None:
         """Answer a `Handshake` with yes; the reply is in `data_to_send()`. `headers`: (name, value)
         pairs to add."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no accept_handshake(): it asks for none")
 
     def refuse_handshake(self, message: Any = None) -> None:
         """Answer a `Handshake` with no (with `message`, if given, as the reply)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no refuse_handshake(): it asks for none")
 
     def ping(self) -> bytes:
         """Return what makes a peer that is still there answer; b"" if the protocol has nothing
@@ -327,7 +328,10 @@ class Protocol:
         return ""
 
     def take_unparsed(self) -> bytes:
-        """Return and forget the bytes that are not consumed. Another protocol gets them."""
-        raise NotImplementedError(
+        """Return and forget the bytes that are not consumed. Another protocol gets them.
+
+        Raises TypeError: a connection cannot go on with another protocol after this one.
+        """
+        raise TypeError(
             f"{type(self).__name__} cannot be left for another protocol: it has no take_unparsed()"
         )

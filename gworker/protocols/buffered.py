@@ -15,6 +15,8 @@ Rules for subclasses:
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Callable
+from typing import Any
 from typing import Protocol as TypingProtocol
 
 from gworker.core import ReceiveBuffer
@@ -47,7 +49,9 @@ def wrong_type(message: object, protocol: str, accepted: str) -> TypeError:
     return TypeError(f"the {protocol} protocol sends {accepted}, not {type(message).__name__}")
 
 
-def _pickled(buffer: ReceiveBuffer) -> tuple[object, ...]:
+def _pickled(
+    buffer: ReceiveBuffer,
+) -> tuple[Callable[..., ReceiveBuffer], tuple[int, bytes, bool, bytes]]:
     # What pickle(3) copies. The class has another name in each core.
     return _unpickled, (buffer.size, buffer.mask, buffer.is_watched, buffer.since(0))
 
@@ -56,7 +60,7 @@ def _unpickled(size: int, mask: bytes, is_watched: bool, content: bytes) -> Rece
     return ReceiveBuffer(size, mask, is_watched, content)
 
 
-copyreg.pickle(ReceiveBuffer, _pickled)  # type: ignore[arg-type]
+copyreg.pickle(ReceiveBuffer, _pickled)
 
 
 class Payload(TypingProtocol):
@@ -69,6 +73,8 @@ class Payload(TypingProtocol):
 
 class BufferedProtocol(Protocol):
     __slots__ = ("_buffer", "_ended", "_pos")
+
+    has_pending: Any  # see below
 
     def __init__(self, max_package_size: int) -> None:
         super().__init__(max_package_size)
@@ -146,5 +152,4 @@ class BufferedProtocol(Protocol):
 
 
 # It is asked for each message, so it is the slot itself under another name, and no call.
-# (setattr: an assignment would change its type.)
-setattr(BufferedProtocol, "has_pending", vars(BufferedProtocol)["_buffer"])  # noqa: B010
+BufferedProtocol.has_pending = vars(BufferedProtocol)["_buffer"]

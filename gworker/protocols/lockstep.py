@@ -11,7 +11,6 @@ hand is still bytes, and `connection.switch()` gives them to another protocol.
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Iterator
 from typing import Any, ClassVar, SupportsIndex
 
@@ -32,8 +31,8 @@ class Lockstep(Protocol):
         # Pickle a class that was made here by the name of the one that it was made of.
         reduced = super().__reduce_ex__(version)
         cls = type(self)
-        # The function that pickle names for plain objects; typeshed does not list it.
-        is_plain = reduced[0] is copyreg.__newobj__  # type: ignore[attr-defined]
+        # pickle(3), too, knows by this name that there is nothing to call but `__new__`.
+        is_plain = getattr(reduced[0], "__name__", "") == "__newobj__"
         if is_plain and "made_of" in vars(cls):
             return (_blank, (cls.made_of,), *reduced[2:])
         return reduced

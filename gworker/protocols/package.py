@@ -11,6 +11,7 @@ subclass and passes through unchanged.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from gworker.errors import ProtocolError
@@ -41,6 +42,7 @@ class PackageProtocol(BufferedProtocol):
         super().__init__(max_package_size)
         self._length = 0  # of the package that is arriving; 0 = not known yet
 
+    @abstractmethod
     def package_length(self, buffer: bytes) -> int | None:
         """Return the length in bytes of the package that `buffer` begins with, or None to get more.
 
@@ -48,15 +50,10 @@ class PackageProtocol(BufferedProtocol):
         more than one package, and less than what has arrived: after None this is called again with
         more, until there is no more. So tell it from the first few bytes where the format allows.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, package: bytes) -> Any:
         """Return the message in `package`, which is exactly as long as `package_length` said."""
-        raise NotImplementedError
-
-    def encode(self, message: Any) -> bytes:
-        """Return the bytes of one outgoing message."""
-        raise NotImplementedError(f"{type(self).__name__} has no encode(): it can only receive")
 
     has_pending = BufferedProtocol.has_pending
 

@@ -214,6 +214,12 @@ class Counted(get("text")):  # type: ignore[misc]
 
 
 class Own(PackageProtocol):
+    def package_length(self, buffer: bytes) -> int:
+        return 1
+
+    def decode(self, package: bytes) -> bytes:
+        return package
+
     def encode(self, message: Any) -> bytes:
         Counted.encoded += 1
         return b"<" + message.encode() + b">"

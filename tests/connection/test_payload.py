@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gworker.connection.payload import check_payload, raw_bytes
-from gworker.protocols import Protocol
+from gworker.protocols import PackageProtocol
 
 
 @pytest.mark.parametrize("data", [b"ab", bytearray(b"ab"), memoryview(b"ab")])
@@ -21,8 +21,12 @@ def test_anything_else_is_named(data: object) -> None:
 
 
 def test_a_protocol_that_encodes_to_no_bytes_is_named() -> None:
-    class Mine(Protocol):
-        pass
+    class Mine(PackageProtocol):
+        def package_length(self, buffer: bytes) -> int:
+            return 1
+
+        def decode(self, package: bytes) -> bytes:
+            return package
 
     check_payload(Mine(100), b"x")
     with pytest.raises(TypeError, match=r"Mine\.encode\(\) must return bytes, not NoneType"):

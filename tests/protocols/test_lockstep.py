@@ -83,8 +83,16 @@ def test_a_class_is_made_once_and_http_is_not_touched() -> None:
     assert lockstep(get("http")) is get("http")
 
 
-def test_a_protocol_that_keeps_its_bytes_to_itself() -> None:
-    with pytest.raises(
-        NotImplementedError, match=r"Protocol cannot be left .* no take_unparsed\(\)"
-    ):
-        Protocol(10).take_unparsed()
+class Closed(Protocol):
+    """One that keeps its bytes to itself."""
+
+    def receive_data(self, data: bytes) -> None:
+        pass
+
+    def next_event(self) -> object:
+        return NEED_DATA
+
+
+def test_a_protocol_that_cannot_be_left() -> None:
+    with pytest.raises(TypeError, match=r"Closed cannot be left .* no take_unparsed\(\)"):
+        Closed(10).take_unparsed()

@@ -185,6 +185,12 @@ def test_a_subclass_may_give_both() -> None:
 
 def test_packages_have_none() -> None:
     class Bare(PackageProtocol):
+        def package_length(self, buffer: bytes) -> int:
+            return 1
+
+        def decode(self, package: bytes) -> bytes:
+            return package
+
         def encode(self, message: Any) -> bytes:
             return bytes(message)
 

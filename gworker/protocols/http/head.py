@@ -133,12 +133,12 @@ def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     is_done = False
     try:
         try:
-            _parser.feed_data(raw)
+            _shared.parser.feed_data(raw)
             is_clean = len(_fields) == count > 0
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             is_clean = False
         if not is_clean:  # a fault, or a repeated field, or a parser that another head has spoiled
-            _renew()
+            _shared.renew()
         hosts = 0
         others: dict[bytes, list[bytes]] = {}
         for spelling, value in _fields.items() if is_clean else _DECISIVE.findall(raw):
@@ -162,7 +162,7 @@ def parse_head(raw: bytes, max_body: int = sys.maxsize) -> Head:
     finally:
         _fields.clear()
         if not is_done:  # the parser waits for a body, also of what is refused, or for nothing more
-            _renew()
+            _shared.renew()
     return head
 
 
@@ -260,19 +260,25 @@ def _apply_content_length(head: Head, lengths: list[bytes], max_body: int) -> No
 _fields: dict[bytes, bytes] = {}
 _listener = SimpleNamespace(on_header=_fields.setdefault)
 
-# One parser serves all connections of the process (573 bytes each would be dear): heads are fed
-# whole, and nothing can interrupt it in between. It is never believed when it refuses, nor when it
-# reports another number of fields than there are lines: the request of another connection could
-# have left it in a state that we do not know of, such as after `Proxy-Connection: close`, when
-# llhttp wants nothing more.
-_parser = httptools.HttpRequestParser(_listener)
+
+class _SharedParser:
+    # One parser serves all connections of the process (573 bytes each would be dear): heads are fed
+    # whole, and nothing can interrupt it in between. It is never believed when it refuses, nor when
+    # it reports another number of fields than there are lines: the request of another connection
+    # could have left it in a state that we do not know of, such as after `Proxy-Connection: close`,
+    # when llhttp wants nothing more.
+
+    __slots__ = ("parser",)
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        # Replace the parser, which may not be at the beginning of a request.
+        self.parser = httptools.HttpRequestParser(_listener)
 
 
-def _renew() -> None:
-    # Replace the shared parser, which may not be at the beginning of a request. It is global
-    # because each head looks it up.
-    global _parser  # noqa: PLW0603
-    _parser = httptools.HttpRequestParser(_listener)
+_shared = _SharedParser()
 
 
 def _judge(raw: bytes) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -165,8 +166,8 @@ class WebSocketMachine(HeadProtocol):
         self._phase = _OPEN
         self.opening = None
 
-    def _read_opening(self) -> object:
-        raise NotImplementedError
+    @abstractmethod
+    def _read_opening(self) -> object: ...
 
     # --- reading
 
