@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import sys
-from types import FrameType
+import threading
 
 from measure import HOST
 
@@ -25,7 +25,7 @@ from gworker.broker.redis.partitions import SLOT_OF_PARTITION, SLOTS, partition_
 READ = 1 << 20
 BODY = b"\0t\0\0" + b"x" * 100
 PREFIXES = prefixes_of("stub")
-stopped = False
+stopped = threading.Event()
 
 
 def name_of(number: int) -> tuple[int, bytes]:
@@ -33,11 +33,6 @@ def name_of(number: int) -> tuple[int, bytes]:
     channel = b"g:room-%06d" % number
     partition = partition_of(channel)
     return partition, PREFIXES[partition] + channel
-
-
-def finish(number: int, frame: FrameType | None) -> None:
-    global stopped  # noqa: PLW0603
-    stopped = True
 
 
 def push_size() -> int:
@@ -49,7 +44,7 @@ def push_size() -> int:
 def main() -> None:
     ports = [int(port) for port in sys.argv[1].split(",")]
     groups, share, number, stubs, link_count, window = map(int, sys.argv[2:])
-    signal.signal(signal.SIGTERM, finish)
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     of_node: list[list[bytes]] = [[] for _ in ports]
     wanted: list[list[list[bytes]]] = [[[] for _ in ports] for _ in range(link_count)]
@@ -117,7 +112,7 @@ def exchange(
         poll.register(link, select.EPOLLIN)
     received = answered = 0
     buffer = bytearray(READ)
-    while not stopped:
+    while not stopped.is_set():
         for descriptor, _ in poll.poll(0.2):
             if descriptor in subscriber_of:
                 received += subscriber_of[descriptor].recv_into(buffer)

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import django
+from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 settings.configure(
@@ -18,9 +19,6 @@ settings.configure(
     }
 )
 django.setup()
-
-# It looks at the settings when it is imported.
-from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
 
 
 class Room(AsyncWebsocketConsumer):

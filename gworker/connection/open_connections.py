@@ -25,10 +25,10 @@ class OpenConnections(dict[int, Any]):
     def keys(self) -> dict_keys[int, Any]:
         return dict.fromkeys(super().keys()).keys()
 
-    # A view of a snapshot, which the base class promises, would cost ten times as much as a list.
+    # Lists. A view of a snapshot, which the base class promises, would cost ten times as much.
 
-    def values(self) -> list[Any]:  # type: ignore[override]
+    def values(self) -> Any:
         return list(super().values())
 
-    def items(self) -> list[tuple[int, Any]]:  # type: ignore[override]
+    def items(self) -> Any:
         return list(super().items())

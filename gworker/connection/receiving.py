@@ -87,62 +87,23 @@ def buffer_received(connection: AnyConnection, size: int) -> Job | None:
     return data_received(connection, None)
 
 
-# A part of it would cost a call for each message.
-def parse(  # noqa: PLR0915
-    connection: AnyConnection, data: bytes | None = None, event: Any = None
-) -> None:
+def parse(connection: AnyConnection, data: bytes | None = None, event: Any = None) -> None:
     """Hand `data` to the protocol, and move what it has ready into the job. None: it has kept
     something back, or has given `event` already."""
-    machine = connection.protocol_machine
     job = connection.event_job
     events: list[Any] = [] if job is None else job.events
     try:
         if event is None:
             if data is not None:
-                machine.receive_data(data)
+                connection.protocol_machine.receive_data(data)
             else:  # in the greenlet of the job, which is not one that reads
                 connection.server_context.poller.reader = getcurrent()
             if connection.parser_paused:
                 if not _may_go_on(connection, data):
                     return  # the job asks when it has worked off what it has
                 connection.parser_paused = False
-            event = machine.next_event()
-        elif event.__class__ is _Raised:
-            raise event.error  # noqa: TRY301 - as if it were raised here
-        if event is NEED_DATA:
-            set_deadline(connection)
-        while event is not NEED_DATA:
-            if event is PAUSED:
-                connection.parser_paused = True
-                if data is None or connection.io.eof_received:
-                    _look_for_handler(connection, events)
-                break
-            kind = event.__class__
-            if kind is Switch:
-                machine = _switch(connection, event)
-            else:
-                events.append(event)
-                if event is EOF:
-                    break
-                if (
-                    event is MORE
-                    or len(events) >= connection.server_context.batch
-                    or machine.inflated_bytes >= QUEUE_BYTES
-                    or machine.lockstep
-                    # Between a request and its answer there is nothing but the end.
-                    or (machine.keeps_alive and not connection.io.eof_received)
-                ):
-                    connection.parser_paused = True
-                    break
-            if not machine.has_pending and not connection.io.eof_received:
-                if connection.server_context.timeouts.pending:
-                    set_deadline(connection)
-                break
-            event = machine.next_event()
-        else:
-            buffer = machine.receive_buffer
-            if buffer is not None and buffer.left >= LARGE:
-                connection.io.read_into(buffer)
+            event = connection.protocol_machine.next_event()
+        _take_events(connection, event, events, asked=data is None)
     except ProtocolError as error:
         events.append(ProtocolViolation(error))
     except BaseException:
@@ -155,10 +116,49 @@ def parse(  # noqa: PLR0915
     try:
         if connection.observer is not None:
             connection.observer.parsed()
-        if machine.has_output:
+        if connection.protocol_machine.has_output:
             connection.write_output()
     except BaseException:
         protocol_failed(connection)
+
+
+def _take_events(connection: AnyConnection, event: Any, events: list[Any], asked: bool) -> None:
+    # Append `event`, and what else the protocol has ready. asked: no bytes have just come.
+    if event.__class__ is _Raised:
+        raise event.error
+    machine = connection.protocol_machine
+    if event is NEED_DATA:
+        set_deadline(connection)
+    while event is not NEED_DATA:
+        if event is PAUSED:
+            connection.parser_paused = True
+            if asked or connection.io.eof_received:
+                _look_for_handler(connection, events)
+            return
+        if event.__class__ is Switch:
+            machine = _switch(connection, event)
+        else:
+            events.append(event)
+            if event is EOF:
+                return
+            if (
+                event is MORE
+                or len(events) >= connection.server_context.batch
+                or machine.inflated_bytes >= QUEUE_BYTES
+                or machine.lockstep
+                # Between a request and its answer there is nothing but the end.
+                or (machine.keeps_alive and not connection.io.eof_received)
+            ):
+                connection.parser_paused = True
+                return
+        if not machine.has_pending and not connection.io.eof_received:
+            if connection.server_context.timeouts.pending:
+                set_deadline(connection)
+            return
+        event = machine.next_event()
+    buffer = machine.receive_buffer
+    if buffer is not None and buffer.left >= LARGE:
+        connection.io.read_into(buffer)
 
 
 def _may_go_on(connection: AnyConnection, data: bytes | None) -> bool:

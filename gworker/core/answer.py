@@ -19,7 +19,7 @@ _WITH_CONTENT = {
 }
 
 
-def encode_simple(message: object, response: type, fields: bytes, head_only: bool) -> bytes | None:
+def encode_simple(message: Any, response: type, fields: bytes, head_only: bool) -> bytes | None:
     """The answer to a request of HTTP/1.1 on a connection that stays, if `message` is str, bytes,
     or a `response` with such a body, a status that has content, and without Connection and
     Content-Length.
@@ -27,7 +27,8 @@ def encode_simple(message: object, response: type, fields: bytes, head_only: boo
     response: the class of the answers that have header fields. fields: those that every answer has.
     head_only: without the content.
     """
-    body: Any = message.body if type(message) is response else message  # type: ignore[attr-defined]
+    is_response = type(message) is response
+    body = message.body if is_response else message
     kind = type(body)
     try:
         content = body.encode() if kind is str else body
@@ -35,7 +36,7 @@ def encode_simple(message: object, response: type, fields: bytes, head_only: boo
         return None
     if type(content) is not bytes:
         return None
-    if body is message:
+    if not is_response:
         head = (_START_HTML if kind is str else _START_OCTETS) % (len(content), fields)
     else:
         start = _encode_start(message, content, HTML if kind is str else OCTETS)

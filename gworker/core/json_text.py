@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# What `json.JSONEncoder` makes anew at each call, which costs as much as a quarter of a document.
-from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
+# `json.JSONEncoder` makes one at each call, which costs as much as a quarter of a document.
+from _json import encode_basestring, make_encoder
 from typing import Any, NoReturn
 
 
@@ -12,7 +12,7 @@ def _refuse(value: object) -> NoReturn:
 
 
 _containers: dict[int, Any] = {}  # those that are being encoded: one within itself is found by it
-_encode = c_make_encoder(
+_encode = make_encoder(
     _containers, _refuse, encode_basestring, None, ": ", ", ", False, False, False
 )
 

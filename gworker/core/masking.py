@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["apply_mask", "xor_mask"]
+
 Sendable = bytes | bytearray | memoryview
 
 
@@ -13,6 +15,6 @@ def xor_mask(data: Sendable, mask: bytes | bytearray) -> bytes:
 
 
 try:
-    from websockets.speedups import apply_mask as apply_mask  # noqa: PLC0414  (exported)
+    from websockets.speedups import apply_mask
 except ImportError:  # no wheel for this machine, or a module of the user has the same name
     apply_mask = xor_mask

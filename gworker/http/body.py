@@ -78,10 +78,14 @@ class StreamedRequest(Request):
 
     # A plain request has it in a slot, which is quicker.
     @property
-    def body(self) -> bytes:  # type: ignore[override]
+    def body(self) -> bytes:
         if self._whole is None:
             return self._body_up_to(self._limit, "body longer than {} bytes")
         return self._whole
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self._whole = body
 
     def _body_up_to(self, limit: int, text: str) -> bytes:
         if self._whole is None:
@@ -92,5 +96,5 @@ class StreamedRequest(Request):
             whole = self.stream.read(limit + 1)
             if len(whole) > limit:
                 raise BadRequest(text.format(limit), 413)
-            self._whole = whole
+            self.body = whole
         return super()._body_up_to(limit, text)

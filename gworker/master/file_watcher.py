@@ -141,8 +141,7 @@ def forget_bytecode(changed: dict[str, tuple[State, State]]) -> None:
         if after is None or not path.endswith(".py"):
             continue
         if before is None or (before[0] // 10**9, before[1]) == (after[0] // 10**9, after[1]):
-            # NotImplementedError: this Python keeps no bytecode (importlib.util).
-            with contextlib.suppress(OSError, NotImplementedError):
+            with contextlib.suppress(OSError):
                 os.unlink(importlib.util.cache_from_source(path))
 
 

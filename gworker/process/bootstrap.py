@@ -12,7 +12,6 @@ import glob
 import logging
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -215,6 +214,8 @@ class _Child:
         self._log_to = log_to
         self._parts = parts
         self.reporter = ImportReporter(channel, time.time()) if settings.reload else None
+        # How it leaves once user code may have run.
+        self._leave: Callable[[Callable[[], float]], None] | None = None
         # When it has to have left, in monotonic seconds.
         self.deadline: Callable[[], float] = lambda: 0.0
 
@@ -247,10 +248,8 @@ class _Child:
             self._report_failure(error)
             code = 1
         # Without unwinding into the arbiter's frames.
-        if "gevent" in sys.modules:  # else no user code has run, and that may be unreadable here
-            from gworker.process.interpreter_exit import leave
-
-            leave(self.deadline)
+        if self._leave is not None:
+            self._leave(self.deadline)
         setup.flush()
         return code
 
@@ -270,9 +269,12 @@ class _Child:
         if user is not None:
             readable.check(user, self._parts)
         _patch_all()
-        # interpreter_exit is for the end, when another release may have replaced its file.
-        from gworker.process import cooperative, interpreter_exit  # noqa: F401
+        from gworker.process import cooperative
 
+        # Not at the end: another release may have replaced its file by then.
+        from gworker.process.interpreter_exit import leave
+
+        self._leave = leave
         cooperative.install()
         here = os.path.join(self._settings.directory, "")
         stack_dump.install_dump(
