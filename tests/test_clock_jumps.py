@@ -17,7 +17,7 @@ import gworker
 TOLD = {
     "logs/access_log.py": "the time of a request",
     "tls/contexts.py": "whether a certificate has expired",
-    "process/bootstrap.py": "compared with the modification times of files",
+    "process/child.py": "compared with the modification times of files",
     "cli/commands.py": "the age of an instance that does not answer, from psutil, which tells the "
     "time of day",
     "process/connection_list.py": "the age of a connection, which is told",

@@ -40,6 +40,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_connections.py",
         "what the handlers of open connections read",
     ),
+    "connection/body_reader.py": (
+        "integration/test_http_long.py",
+        "bodies come in pieces over real sockets",
+    ),
     "connection/callbacks.py": ("connection/test_dispatcher.py", "what the dispatcher is made of"),
     "connection/closing.py": (
         "integration/test_buffers.py",
@@ -60,11 +64,23 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "connection/handlers.py": ("connection/test_dispatcher.py", "what the dispatcher is made of"),
     "connection/http_exchange.py": (
         "integration/test_http_long.py",
-        "bodies come and go in pieces over real sockets",
+        "it needs a connection, and its greenlets",
+    ),
+    "connection/http_protocol.py": (
+        "integration/test_http_long.py",
+        "answers are cut off over real sockets",
     ),
     "connection/migration.py": (
         "handover/test_sender.py",
         "it lasts while a connection is on its way",
+    ),
+    "connection/progress.py": (
+        "connection/test_idle_timeout.py",
+        "what the timers of open connections read",
+    ),
+    "connection/response_sender.py": (
+        "integration/test_http_long.py",
+        "answers go in pieces over real sockets",
     ),
     "connection/retiring.py": (
         "connection/test_faulty_protocols.py",
@@ -94,10 +110,12 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "both ends are proved together, in one event loop",
     ),
     "master/instance_view.py": ("master/test_status.py", "a value, which the status shows"),
+    "master/rollout_events.py": ("master/test_rollout.py", "values, which a rollout handles"),
     "process/broker_process.py": (
         "integration/test_broker_process.py",
         "it is the life of a process",
     ),
+    "process/child.py": ("integration/test_booting.py", "it is a process"),
     "process/computing.py": (
         "integration/test_computing.py",
         "it forks a pool out of a worker process",
@@ -119,6 +137,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it is the end of a process",
     ),
     "process/worker_process.py": ("integration/test_connections.py", "it is the life of a process"),
+    "protocols/websocket/opening.py": (
+        "protocols/websocket/test_server.py",
+        "it is a part of a WebSocket that is not open",
+    ),
     "system/event_loop.py": ("test_docs.py", "types for annotations alone"),
     "version.py": ("cli/test_main.py", "one word, which `gworker --version` shows"),
 }

@@ -20,7 +20,8 @@ from gworker.errors import ConfigError
 from gworker.logs import setup
 from gworker.master.runtime_files import RuntimeFiles, UnusableDirectoryError
 from gworker.master.systemd import Invocation
-from gworker.process.bootstrap import Bootstrap, gevent_plugins
+from gworker.process.bootstrap import Bootstrap
+from gworker.process.gevent_patching import gevent_plugins
 from gworker.system import directory, privileges
 from gworker.system.daemon import Launch, open_output, redirect_output
 

@@ -18,8 +18,7 @@ from gworker.connection.closing import undecided
 from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import Job
 from gworker.connection.migration import Migration
-from gworker.connection.min_rate import NOT_PEERS_FAULT
-from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, PauseReason, State
+from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, State
 from gworker.connection.transport import Transport
 from gworker.core import ConnectionState
 from gworker.http.forwarded import Origin
@@ -284,49 +283,7 @@ class Attributes(ConnectionState):
     def max_send_buffer_size(self, size: int) -> None:
         self.io.max_send_buffer_size = size
 
-    # ---- for timers, and for a process that retires
-
-    @property
-    def is_idle(self) -> bool:
-        """True if no handler runs and nothing waits: neither a message nor bytes to send."""
-        job = self.event_job
-        return (
-            (job is None or (job.waiter is not None and not job.events))
-            and self.io.write_buffer is None
-            and not self.parser_paused
-        )
-
-    @property
-    def is_held(self) -> bool:
-        # We want it not to be read, whatever the peer sends.
-        return self.io.pause_reasons & PauseReason.ON_PURPOSE != 0
-
-    @property
-    def is_resting(self) -> bool:
-        # Between two exchanges: the peer may ask again, or not.
-        machine = self.protocol_machine
-        return machine.keeps_alive and not machine.waiting_for() and not machine.is_answering
-
-    @property
-    def unfinished(self) -> int | None:
-        """Which message has come in part, as a number; None: none, or it is ours to read on."""
-        if self.io.pause_reasons or self.parser_paused:
-            return None
-        return self.protocol_machine.message_start(self.io.bytes_read)
-
-    @property
-    def body_progress(self) -> int | None:
-        # For `min_rate`; None: no body is arriving.
-        if self.lifecycle is CLOSED or self.protocol_machine.waiting_for() != "body":
-            return None
-        if self.io.pause_reasons or self.parser_paused or self.lifecycle is MIGRATING:
-            return NOT_PEERS_FAULT
-        return self.io.bytes_read
-
-    @property
-    def taken(self) -> int | None:
-        # For `min_rate`.
-        return NOT_PEERS_FAULT if self.lifecycle is MIGRATING else self.io.acknowledged
+    # ---- for the parts of its process
 
     @property
     def unacknowledged(self) -> int:
@@ -344,20 +301,6 @@ class Attributes(ConnectionState):
     def reconnects_at_once(self) -> bool:
         # True if the peer, sent away, is likely to connect again at once.
         return self.protocol_machine.reconnects_at_once
-
-    @property
-    def migration_obstacle(self) -> str:
-        """Why it cannot move to another process, whatever it is doing; "" if it can.
-
-        The keys of a TLS connection live in OpenSSL, which does not give them away. Callbacks of
-        its own may refer to anything in this process.
-        """
-        worker, machine = self.server_context.worker, self.protocol_machine
-        if self.io.is_tls:
-            return "TLS"
-        if self.callbacks is not worker.callbacks:
-            return "own callbacks"
-        return worker.migration_obstacle(machine.keeps_alive) or machine.migration_obstacle
 
     @property
     def encoding(self) -> Hashable:
@@ -388,19 +331,3 @@ class Attributes(ConnectionState):
 
     def fileno(self) -> int:
         return self.io.fileno()
-
-    @property
-    def is_movable(self) -> bool:
-        """True while nothing of it is bound to this process: no handler, no message, no answer that
-        is owed."""
-        machine, job = self.protocol_machine, self.event_job
-        if (
-            self.lifecycle is not ESTABLISHED
-            or (job is not None and job.is_busy)
-            or machine.is_answering
-        ):
-            return False
-        # What moves with handover=False moves between two requests only.
-        return self.server_context.worker.handover is not False or not (
-            machine.is_partial or machine.waiting_for() == "body"
-        )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from greenlet import getcurrent
 
 from gworker.app.attribute_names import Strict, refuse_other_spellings
-from gworker.connection import callbacks, closing, migration, receiving, retiring, sending
+from gworker.connection import callbacks, closing, migration, progress, receiving, retiring, sending
 from gworker.connection.attributes import Attributes
 from gworker.connection.context import ServerContext
 from gworker.connection.dispatcher import Handler, Job, answer
@@ -149,6 +149,13 @@ class Connection(Attributes, metaclass=Strict):
     flush_observer = closing.flush_observer
     let_go = closing.let_go
 
+    is_idle = property(progress.is_idle)
+    is_held = property(progress.is_held)
+    is_resting = property(progress.is_resting)
+    unfinished = property(progress.unfinished)
+    body_progress = property(progress.body_progress)
+    taken = property(progress.taken)
+
     may_still_ask = property(retiring.may_still_ask)
     retire = retiring.retire
     end_between_messages = retiring.end_between_messages
@@ -158,6 +165,8 @@ class Connection(Attributes, metaclass=Strict):
     ping = retiring.ping
     expire = retiring.expire
 
+    migration_obstacle = property(migration.obstacle)
+    is_movable = property(migration.is_movable)
     suspend = migration.suspend
     resume = migration.resume
     forget = migration.forget

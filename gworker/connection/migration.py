@@ -59,6 +59,36 @@ def apply(connection: AnyConnection, deferred: list[Deferred]) -> None:
             getattr(connection, name)(*arguments)
 
 
+def obstacle(connection: AnyConnection) -> str:
+    """Why it cannot move to another process, whatever it is doing; "" if it can.
+
+    The keys of a TLS connection live in OpenSSL, which does not give them away. Callbacks of
+    its own may refer to anything in this process.
+    """
+    worker, machine = connection.server_context.worker, connection.protocol_machine
+    if connection.io.is_tls:
+        return "TLS"
+    if connection.callbacks is not worker.callbacks:
+        return "own callbacks"
+    return worker.migration_obstacle(machine.keeps_alive) or machine.migration_obstacle
+
+
+def is_movable(connection: AnyConnection) -> bool:
+    """True while nothing of it is bound to this process: no handler, no message, no answer that
+    is owed."""
+    machine, job = connection.protocol_machine, connection.event_job
+    if (
+        connection.lifecycle is not ESTABLISHED
+        or (job is not None and job.is_busy)
+        or machine.is_answering
+    ):
+        return False
+    # What moves with handover=False moves between two requests only.
+    return connection.server_context.worker.handover is not False or not (
+        machine.is_partial or machine.waiting_for() == "body"
+    )
+
+
 def suspend(connection: AnyConnection) -> int:
     # Only while ESTABLISHED. Returns the descriptor.
     connection.lifecycle = MIGRATING

@@ -18,7 +18,7 @@ from gworker.master.autoreload import Reloader
 from gworker.master.children import ChildMessage
 from gworker.master.connection_reports import ConnectionReports
 from gworker.master.fleet import Fleet
-from gworker.master.rollout import Declared, Ended, HandedOver, SlotReady, Surveyed
+from gworker.master.rollout_events import Declared, Ended, HandedOver, SlotReady, Surveyed
 from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.slots import Role, State
 

@@ -27,7 +27,7 @@ from gworker.master.instance_view import InstanceState, InstanceView
 from gworker.master.master_callbacks import MasterCallbacks
 from gworker.master.plan import Plan
 from gworker.master.process_stats import Sampler
-from gworker.master.rollout import Ended, ProbeFailed, ProcessLeft, SlotFailed
+from gworker.master.rollout_events import Ended, ProbeFailed, ProcessLeft, SlotFailed
 from gworker.master.rollout_queue import RolloutQueue
 from gworker.master.slots import Role
 from gworker.master.systemd import Supervision

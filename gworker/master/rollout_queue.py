@@ -12,7 +12,8 @@ from typing import Any
 
 from gworker.master.control_connection import Call
 from gworker.master.fleet import Fleet
-from gworker.master.rollout import Ended, Event, Rollout
+from gworker.master.rollout import Rollout
+from gworker.master.rollout_events import Ended, Event
 from gworker.master.slots import Slot
 
 Report = dict[str, Any]

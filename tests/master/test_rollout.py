@@ -11,7 +11,7 @@ import pytest
 from world import World, declaration
 
 from gworker.errors import ConfigError
-from gworker.master.rollout import Declared
+from gworker.master.rollout_events import Declared
 from gworker.master.slots import Process
 
 TCP = "tcp://127.0.0.1:0"

@@ -1,4 +1,4 @@
-"""What the arbiter looks up once for its children: its own code on the disk, the plugins of gevent.
+"""What the arbiter looks up once for its children: its own code on the disk.
 
 How a child begins: integration/test_booting.py.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gworker import version
-from gworker.process.bootstrap import PATCH_EVENTS, code_version, gevent_plugins
+from gworker.process.bootstrap import code_version
 
 
 @pytest.fixture
@@ -60,9 +60,3 @@ def test_the_same_code_with_other_times_is_the_same(package: Path) -> None:
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "errors.cpython-399.pyc").write_bytes(b"x")
     assert code_version() == before
-
-
-def test_the_plugins_of_each_event_are_looked_for_once() -> None:
-    found = gevent_plugins()
-    assert set(found) == {f"gevent.plugins.monkey.{event}" for event in PATCH_EVENTS}
-    assert gevent_plugins() is found

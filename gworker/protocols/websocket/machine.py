@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from gworker.core import ReceiveBuffer, apply_mask
 from gworker.errors import ProtocolError, SendBufferFull
-from gworker.http.forwarded import RequestOrigin
 from gworker.http.json import to_json
-from gworker.http.request import Request
 from gworker.protocols.base import EOF, MORE, PAUSED, STEPS
 from gworker.protocols.buffered import wrong_type
 from gworker.protocols.http.head import HeadProtocol
@@ -42,6 +40,7 @@ from gworker.protocols.websocket.frames import (
     read_length,
 )
 from gworker.protocols.websocket.message import PartialMessage, not_utf8
+from gworker.protocols.websocket.opening import Opening, of_opening
 
 # What cannot be compressed may become longer by an eighth, with the smallest blocks that a
 # compressor makes.
@@ -74,38 +73,6 @@ ALIVE = Ending()
 # the echo of its Close frame, so that nothing ever follows that.
 Phase = Enum("Phase", ["HANDSHAKE", "DECIDING", "OPEN", "CLOSING", "ENDED", "OVER"])
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
-
-
-class Opening:
-    """What only the handshake needs: see `HeadProtocol`. request: the one that is not decided."""
-
-    __slots__ = ("_options", "_request", "_scanned", "origin", "raw_head")
-
-    def __init__(self) -> None:
-        self._options: Mapping[str, Any] = {}
-        self._request: Request | None = None
-        self._scanned = 0
-        self.origin: RequestOrigin = None
-        self.raw_head = b""
-
-    def __getstate__(self) -> Any:
-        # What pickle(3) copies: not what each process sets anew.
-        state: Any = super().__getstate__()
-        return state[0], {**state[1], "_options": {}, "origin": None}
-
-
-def of_opening(name: str, otherwise: object) -> Any:
-    """An attribute of the `Opening`. Once there is none, it is `otherwise`, and is not set."""
-
-    def get(machine: WebSocketMachine) -> object:
-        opening = machine.opening
-        return otherwise if opening is None else getattr(opening, name)
-
-    def put(machine: WebSocketMachine, value: object) -> None:
-        if machine.opening is not None:
-            setattr(machine.opening, name, value)
-
-    return property(get, put)
 
 
 class WebSocketMachine(HeadProtocol):

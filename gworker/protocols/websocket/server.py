@@ -30,8 +30,9 @@ from gworker.protocols.http.response import FAILED, PLAIN, encode_response
 from gworker.protocols.websocket.deflate import Deflate
 from gworker.protocols.websocket.extensions import answer_offers
 from gworker.protocols.websocket.frames import BINARY, FIN, TEXT, frame, header
-from gworker.protocols.websocket.machine import Phase, WebSocketMachine, of_opening
+from gworker.protocols.websocket.machine import Phase, WebSocketMachine
 from gworker.protocols.websocket.message import not_utf8
+from gworker.protocols.websocket.opening import of_opening
 from gworker.protocols.websocket.options import DEFAULT_COMPRESSION, Origins
 
 _HANDSHAKE, _DECIDING, _OPEN, _CLOSING, _ENDED, _OVER = Phase
