@@ -32,9 +32,10 @@ TOLD = {
     "broker/link.py": "since when and until when messages may be lost",
     "broker/memory.py": "the same",
     "broker/redis/subscriptions.py": "the same",
-    "messages/messaging.py": "the same",
-    "messages/positions.py": "the same",
-    "messages/recovery.py": "the same",
+    "messages/gaps.py": "the same",
+    "messages/handover/arrival.py": "the same",
+    "messages/handover/departure.py": "the same",
+    "messages/stream_position.py": "the same",
     "cli/figures.py": "the time of an end, in the zone of the reader",
     "cli/status_tables.py": "how long ago a process has ended",
     "process/timer.py": "when a cron expression is due, which is a time of day (test_timer.py "

@@ -155,7 +155,7 @@ def flush_observer(connection: AnyConnection) -> None:
 def leave_tables(connection: AnyConnection) -> None:
     connection.lifecycle = CLOSED
     if connection.membership is not None:
-        connection.server_context.messaging.forget(connection)
+        connection.server_context.messaging.members.forget(connection)
     connection.server_context.timeouts.forget(connection)
     connection.server_context.registry.unregister(connection, connection.io.remote)
 

@@ -214,12 +214,12 @@ class Connection(Attributes, metaclass=Strict):
         no JSON, ValueError for a name or a presence that is too long, and with `since`
         `gworker.BrokerDown`. Waits at most 2 seconds for the broker.
         """
-        joined: Joined = self.server_context.messaging.join_group(self, group, since, presence)
+        joined: Joined = self.server_context.messaging.members.join(self, group, since, presence)
         return joined
 
     def leave(self, group: str) -> None:
         """Leave a group. Nothing happens if it is no member."""
-        self.server_context.messaging.leave_group(self, group)
+        self.server_context.messaging.members.leave(self, group)
 
     def bind(self, uid: str | int, *, single: bool = False) -> None:
         """Say which user is at the other end: `messages.send_to_user` reaches it from now on.
@@ -228,11 +228,11 @@ class Connection(Attributes, metaclass=Strict):
         connections; a connection has one user, the last one. single: the others of this user are
         closed with 4001; of several such calls the last one wins. Raises as `join` does.
         """
-        self.server_context.messaging.bind(self, uid, single)
+        self.server_context.messaging.members.bind(self, uid, single)
 
     def unbind(self) -> None:
         """The user is there no longer."""
-        self.server_context.messaging.unbind(self)
+        self.server_context.messaging.members.unbind(self)
 
     # ---- receiving
 

@@ -20,7 +20,8 @@ from gworker.system.epoll import READ
 if TYPE_CHECKING:
     from gworker.connection.connection import Connection
     from gworker.connection.migration import Deferred
-    from gworker.messages.positions import Departure, Moved, Wait
+    from gworker.messages.handover.departure import Departure, Wait
+    from gworker.messages.handover.moved import Moved
 
 log = logging.getLogger("gworker")
 

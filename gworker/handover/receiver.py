@@ -19,7 +19,8 @@ from gworker.ipc.fd_socket import Message
 from gworker.system import fork_guard
 
 if TYPE_CHECKING:
-    from gworker.messages.positions import Arrival, Moved
+    from gworker.messages.handover.arrival import Arrival
+    from gworker.messages.handover.moved import Moved
 
 log = logging.getLogger("gworker")
 
@@ -63,7 +64,7 @@ class HandoverReceiver:
 
     def _obtain_arrival(self) -> Arrival:
         if self._arrival is None:
-            self._arrival = self._service.unstarted_messaging.arrival()
+            self._arrival = self._service.unstarted_messaging.handover.arrival()
             for batch in self._arriving:
                 self._arrival.expect(batch.connections)
         return self._arrival

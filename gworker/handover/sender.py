@@ -52,7 +52,7 @@ from gworker.ipc.scoreboard import Column
 from gworker.system import fork_guard
 
 if TYPE_CHECKING:
-    from gworker.messages.positions import Departure
+    from gworker.messages.handover.departure import Departure
 
 log = logging.getLogger("gworker")
 
@@ -255,7 +255,8 @@ class HandoverSender:
     def _departure(self, link: Link) -> Departure | None:
         messaging = self._service.used_messaging
         if link.departure is None and messaging is not None and messaging.is_ready:
-            link.departure = messaging.departure(partial(self._announce, link), self._schedule)
+            announce = partial(self._announce, link)
+            link.departure = messaging.handover.departure(announce, self._schedule)
         return link.departure
 
     def _announce(self, link: Link, marker: str, names: Sequence[bytes]) -> None:
@@ -359,7 +360,7 @@ class HandoverSender:
             self._let_part(batch, None)
         else:
             batch.is_parting = True
-            messaging.after_delivery(partial(self._let_part, batch, departure))
+            messaging.distribution.call_between(partial(self._let_part, batch, departure))
 
     def _let_part(self, batch: Batch, departure: Departure | None) -> None:
         # Perhaps in the greenlet that reads from the broker: the rest is done in the hub.

@@ -18,13 +18,15 @@ name or no position.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gworker.app.worker import running
-from gworker.messages.calls import Member, Published
+from gworker.messages.calls import Calls
 from gworker.messages.declarations import Mode, Slow, Wrap, checked, declared
 from gworker.messages.membership import Joined
+from gworker.messages.publishing import Published
+from gworker.messages.queries import Member
 from gworker.messages.shared_data import SharedData
 
 if TYPE_CHECKING:
@@ -95,154 +97,23 @@ def declare(
     declared.add(checked(pattern, mode, history, ttl, presence, slow, wrap))
 
 
-def publish(
-    group: str,
-    message: Any,
-    *,
-    exclude: Any = (),
-    exclude_users: Any = (),
-    key: str | None = None,
-    idempotency_key: str | None = None,
-) -> Published:
-    """Send a message to every member of a group, and to every function that has subscribed to it.
+_calls = Calls(_messaging)
 
-    All of them see the messages of a group in the same order.
-
-    exclude: a connection or a client id that does not get it, or several; exclude_users: the same
-    of users. key: of a group of mode "latest": which of its values this is. idempotency_key: a
-    second message with the same key within 5 minutes is not published.
-    """
-    return _messaging().publish(
-        group,
-        message,
-        exclude=exclude,
-        exclude_users=exclude_users,
-        key=key,
-        idempotency_key=idempotency_key,
-    )
-
-
-def publish_many(
-    groups: Iterable[str],
-    message: Any,
-    *,
-    exclude: Any = (),
-    exclude_users: Any = (),
-    key: str | None = None,
-    idempotency_key: str | None = None,
-) -> dict[str, Published]:
-    """`publish` to several groups. A connection that is a member of several of them gets it once.
-
-    It is not atomic: if BrokerDown is raised, some of the groups may have it.
-    """
-    return _messaging().publish_many(
-        groups,
-        message,
-        exclude=exclude,
-        exclude_users=exclude_users,
-        key=key,
-        idempotency_key=idempotency_key,
-    )
-
-
-def broadcast(message: Any, *, worker: str | None = None, exclude: Any = ()) -> int:
-    """Send a message to every connection of the cluster, or of the Workers of one name. Returns how
-    many processes it went to.
-
-    HTTP connections, which take answers only, and WebSockets that are not open yet are left out.
-    exclude: as of `publish`.
-    """
-    return _messaging().broadcast(message, worker=worker, exclude=exclude)
-
-
-def send(client_id: str, message: Any) -> bool:
-    """Send a message to one connection, wherever it is (`Connection.client_id`).
-
-    False: certainly nobody has it. True: it was handed to the process that holds the connection,
-    which is not yet that its peer has read it.
-    """
-    return _messaging().send(client_id, message)
-
-
-def send_to_user(uid: str | int, message: Any) -> int:
-    """Send a message to every connection that is bound to a user (`Connection.bind`). Returns how
-    many processes it went to; 0: the user is nowhere."""
-    return _messaging().send_to_user(uid, message)
-
-
-def close(
-    *,
-    connection: str | None = None,
-    user: str | int | None = None,
-    group: str | None = None,
-    code: int = 1000,
-    reason: str = "",
-) -> None:
-    """Close a connection (its client id), all of a user, or all members of a group: exactly one of
-    the three, else TypeError.
-
-    code, reason: for protocols that say goodbye, as of `Connection.close`; ValueError for others.
-    """
-    _messaging().close(connection=connection, user=user, group=group, code=code, reason=reason)
-
-
-def join(group: str, *, connection: str | None = None, user: str | int | None = None) -> None:
-    """Make a connection (its client id), or all of a user, members of a group: exactly one of the
-    two, else TypeError.
-
-    They are a moment later, and what is published meanwhile may pass them by.
-    """
-    _messaging().join(group, connection=connection, user=user)
-
-
-def leave(group: str, *, connection: str | None = None, user: str | int | None = None) -> None:
-    """Let a connection, or all of a user, leave a group. See `join`."""
-    _messaging().leave(group, connection=connection, user=user)
-
-
-def disband(group: str) -> None:
-    """Let all members leave a group."""
-    _messaging().disband(group)
-
-
-def members(group: str, limit: int | None = None) -> list[Member]:
-    """Who is in a group, or `limit` of them. ValueError unless it is declared with presence=True.
-
-    It walks all of them, which takes long in a large group.
-    """
-    return _messaging().members(group, limit)
-
-
-def count(group: str) -> int:
-    """How many connections are in a group. ValueError unless it is declared with presence=True."""
-    return _messaging().count(group)
-
-
-def is_online(uid: str | int) -> bool:
-    """True if a connection is bound to this user."""
-    return _messaging().is_online(uid)
-
-
-def connections(uid: str | int) -> list[str]:
-    """The client ids of the connections that are bound to a user."""
-    return _messaging().connections(uid)
-
-
-def history(
-    group: str, *, since: str | None = None, limit: int | None = 100, reverse: bool = False
-) -> list[tuple[str, Any]]:
-    """The messages that a group keeps, with their positions, the oldest first.
-
-    since: those after this position; with `reverse` those before it, the newest first. Of a
-    position that is malformed, or of another group, there are none. limit: at most so many; None:
-    all.
-    """
-    return _messaging().history(group, since=since, limit=limit, reverse=reverse)
-
-
-def position(group: str) -> str:
-    """Where a group is now; "" for one that keeps nothing."""
-    return _messaging().position(group)
+publish = _calls.publish
+publish_many = _calls.publish_many
+broadcast = _calls.broadcast
+send = _calls.send
+send_to_user = _calls.send_to_user
+close = _calls.close
+join = _calls.join
+leave = _calls.leave
+disband = _calls.disband
+members = _calls.members
+count = _calls.count
+is_online = _calls.is_online
+connections = _calls.connections
+history = _calls.history
+position = _calls.position
 
 
 def subscribe(group: str, function: Callable[[Any], object]) -> None:

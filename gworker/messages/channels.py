@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from gworker.messages.declarations import DEFAULT, Declaration
+from gworker.messages.backlog import Backlog
+from gworker.messages.declarations import DEFAULT, Declaration, Declarations
 from gworker.messages.functions import Functions
-
-if TYPE_CHECKING:
-    from gworker.messages.positions import Backlog
+from gworker.messages.holds import HeldFrames, Hold
+from gworker.messages.stream_position import StreamPosition
 
 # Kinds of channels, with which their names begin. Nobody subscribes to DATA.
 GROUP, USER, INBOX, EVERYONE, DATA = b"g:", b"u:", b"i:", b"b:", b"d:"
@@ -27,19 +27,16 @@ class Channel:
     """One channel in one process.
 
     name: its name with the broker. text: of the group or the user. members: connections, in the
-    order in which they joined. functions: what is called with its messages. is_heard: the broker
-    sends its messages. received: so many frames since then. epoch, offset: of the last message of a
-    channel that keeps them; ("", 0) elsewhere, and before the first. backlog: its last messages,
-    while connections come from a predecessor; else None. The rest is `recovery.Recovery`'s. digest:
-    the hash of the last message's body; None: it is not known. late: messages of these epochs, up
-    to these offsets, that are on their way and new although the channel is further. heard_at: when
-    the position was right, in monotonic seconds. held: `HeldFrames` while its history is
-    read; else None. holds: a `Hold` for each member that is not to get all that comes.
+    order in which they joined. functions: what is called with its messages. is_subscribed: the
+    broker sends its messages. received: so many frames since then. position: how far it is, if it
+    keeps its messages. backlog: its last messages, while connections come from a predecessor; else
+    None. held: what is held back while its history is read; else None. holds: of members that are
+    not to get all that comes.
     """
 
     __slots__ = (
-        "backlog", "declaration", "digest", "epoch", "functions", "heard_at", "held", "holds",
-        "is_heard", "late", "members", "name", "offset", "received", "text",
+        "backlog", "declaration", "functions", "held", "holds", "is_subscribed", "members", "name",
+        "position", "received", "text",
     )  # fmt: skip
 
     def __init__(self, kind: bytes, text: str, declaration: Declaration = DEFAULT) -> None:
@@ -48,16 +45,12 @@ class Channel:
         self.declaration = declaration
         self.members: dict[Any, None] = {}
         self.functions: Functions | None = None
-        self.is_heard = False
+        self.is_subscribed = False
         self.backlog: Backlog | None = None
         self.received = 0
-        self.epoch = ""
-        self.offset = 0
-        self.digest: int | None = None
-        self.late: dict[str, int] = {}
-        self.heard_at = 0.0
-        self.held: Any = None
-        self.holds: dict[Any, Any] = {}
+        self.position = StreamPosition()
+        self.held: HeldFrames | None = None
+        self.holds: dict[Any, Hold] = {}
 
     def __contains__(self, connection: Any) -> bool:
         """True for a member that gets what comes."""
@@ -65,6 +58,11 @@ class Channel:
 
     def __repr__(self) -> str:
         return f"<Channel {self.name!r}>"
+
+    def drop(self, connection: Any) -> None:
+        """It gets nothing of this channel any more."""
+        self.members.pop(connection, None)
+        self.holds.pop(connection, None)
 
     @property
     def kind(self) -> bytes:
@@ -82,9 +80,11 @@ class Channel:
 
 
 class Channels:
-    """Those of one process, by name."""
+    """Those of one process, by name. worker: the name of its Worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, declarations: Declarations, worker: str) -> None:
+        self._declarations = declarations
+        self._worker = worker
         self._all: dict[bytes, Channel] = {}
         self.groups = 0  # so many of them
         self._idle: dict[Channel, float] = {}  # since when, in monotonic seconds
@@ -98,23 +98,33 @@ class Channels:
     def get(self, name: bytes) -> Channel | None:
         return self._all.get(name)
 
-    def obtain(self, kind: bytes, text: str, declaration: Declaration = DEFAULT) -> Channel:
+    def obtain(self, kind: bytes, text: str) -> Channel:
         """The channel, known from now on."""
         name = kind + text.encode()
         channel = self._all.get(name)
         if channel is None:
-            channel = self._all[name] = Channel(kind, text, declaration)
+            declared = self._declarations.of(text) if kind == GROUP else DEFAULT
+            channel = self._all[name] = Channel(kind, text, declared)
             self.groups += kind == GROUP
         return channel
+
+    @property
+    def everyone(self) -> list[Channel]:
+        """Those that all connections of this process belong to."""
+        return [self.obtain(EVERYONE, text) for text in ("", self._worker)]
+
+    @property
+    def keeping(self) -> list[Channel]:
+        """The groups that keep their messages."""
+        return [each for each in self if each.kind == GROUP and each.declaration.keeps]
 
     @property
     def has_idle(self) -> bool:
         return bool(self._idle)
 
-    def left(self, channel: Channel) -> None:
-        """Something of it has gone: it may not be needed any more."""
-        if not channel.is_needed:
-            self._idle[channel] = time.monotonic()
+    def set_idle(self, channel: Channel) -> None:
+        """It is not needed any more, for now."""
+        self._idle[channel] = time.monotonic()
 
     def take_idle(self) -> list[bytes]:
         """Forget those that have not been needed for IDLE_SECONDS, and return their names."""

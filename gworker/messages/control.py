@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from gworker.messages.channels import Channel
+from gworker.messages.delivery import SLICE_SECONDS
+from gworker.messages.host import Host
 from gworker.protocols.websocket.frames import close_payload
 
 Order = Mapping[str, Any]
@@ -17,7 +20,7 @@ ELSEWHERE: Final = 4001
 DISBAND: Final[Order] = {"do": "disband"}
 
 
-def close(code: int, reason: str) -> Order:
+def close_order(code: int, reason: str) -> Order:
     """Raises ValueError for what a WebSocket may not say (RFC 6455, 7.4): its members may be
     some. Raises TypeError for a code that is no int, and a reason that is no str."""
     if not isinstance(code, int):
@@ -28,26 +31,26 @@ def close(code: int, reason: str) -> Order:
     return {"do": "close", "code": code, "reason": reason}
 
 
-def join(group: str) -> Order:
+def join_order(group: str) -> Order:
     return {"do": "join", "group": group}
 
 
-def leave(group: str) -> Order:
+def leave_order(group: str) -> Order:
     return {"do": "leave", "group": group}
 
 
-def single(client_id: str) -> Order:
+def single_order(client_id: str) -> Order:
     """The user of the channel is at this connection alone."""
     return {"do": "single", "keep": client_id}
 
 
-def presence(joined: Sequence[Any], left: Sequence[Any]) -> Order:
+def presence_order(joined: Sequence[Any], left: Sequence[Any]) -> Order:
     """Members, each a client id, a user or None, and what it shows. Those that left did so before
     the others joined."""
     return {"do": "presence", "joined": joined, "left": left}
 
 
-def marker(text: str) -> Order:
+def marker_order(text: str) -> Order:
     """A place among the messages of a channel (`positions`)."""
     return {"do": "marker", "marker": text}
 
@@ -91,6 +94,19 @@ def obey(process: Obeying, channel: Channel, targets: list[Any], data: bytes) ->
             pass
         case _:
             raise ValueError("it is no order")
+
+
+def for_each(host: Host, connections: Iterable[Any], do: Callable[[Any], object]) -> None:
+    """Call `do` with each, in slices. What it raises costs no other."""
+    until = time.monotonic() + SLICE_SECONDS
+    for one in connections:
+        try:
+            do(one)
+        except Exception:
+            host.report("%r: an order could not be obeyed", one)
+        if time.monotonic() >= until:
+            host.pause()
+            until = time.monotonic() + SLICE_SECONDS
 
 
 def close_others(process: Obeying, bound: Iterable[Any], kept: str) -> None:

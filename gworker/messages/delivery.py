@@ -76,6 +76,11 @@ class Delivery:
         """Send to a few, in one go."""
         self._send(content, members, slow, {})
 
+    def close_slow(self, connection: Any) -> None:
+        """It takes too little of what it is sent: it may come back, and recover."""
+        self.dropped += 1
+        connection.close(code=TRY_AGAIN_LATER)
+
     def _send(
         self, content: str | bytes, members: Sequence[Any], slow: str, encoded: dict[Any, bytes]
     ) -> None:

@@ -79,7 +79,7 @@ def serialized(message: object) -> tuple[int, bytes]:
     raise TypeError(f"a message is str, bytes, dict or list, not {type(message).__name__}")
 
 
-def body(kind: int, data: bytes, header: Mapping[str, Any] | None = None) -> bytes:
+def message_body(kind: int, data: bytes, header: Mapping[str, Any] | None = None) -> bytes:
     """The body of a message. Raises ValueError if it is larger than MAX_BODY."""
     head = canonical(header, "a header") if header else b""
     if len(head) > MAX_HEADER:
@@ -92,9 +92,9 @@ def body(kind: int, data: bytes, header: Mapping[str, Any] | None = None) -> byt
     return whole
 
 
-def control(what: Mapping[str, Any], header: Mapping[str, Any] | None = None) -> bytes:
+def order_body(what: Mapping[str, Any], header: Mapping[str, Any] | None = None) -> bytes:
     """The body of an order to the processes that hear of a channel."""
-    return body(CONTROL, canonical(what), header)
+    return message_body(CONTROL, canonical(what), header)
 
 
 def decoded(body: bytes | memoryview) -> Frame:
@@ -108,7 +108,7 @@ def decoded(body: bytes | memoryview) -> Frame:
     return Frame(body[0], header, bytes(body[start:]))
 
 
-def arrived(payload: bytes) -> Arrived:
+def parsed_payload(payload: bytes) -> Arrived:
     """What a subscriber got (`broker.interface`). Raises ValueError for what is none."""
     view = memoryview(payload)
     if payload[:1] == FLEETING:
@@ -135,7 +135,7 @@ def base36(number: int) -> str:
     return digits or "0"
 
 
-def position(epoch: str, offset: int) -> str:
+def position_text(epoch: str, offset: int) -> str:
     """A position as opaque ASCII; "" in a channel that keeps nothing."""
     return f"{epoch}-{base36(offset)}" if epoch else ""
 
@@ -155,7 +155,7 @@ def parsed_client_id(text: str) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2])
 
 
-def name(value: object, what: str) -> str:
+def checked_name(value: object, what: str) -> str:
     """Return `value`, the name of a group or a user. Raises TypeError, and ValueError unless it has
     1 to 200 bytes of UTF-8."""
     if not isinstance(value, str):
@@ -165,14 +165,14 @@ def name(value: object, what: str) -> str:
     return value
 
 
-def user(uid: object) -> str:
+def user_name(uid: object) -> str:
     """Return the name of a user; an int becomes its decimals."""
     if isinstance(uid, int) and not isinstance(uid, bool):
         uid = str(uid)
-    return name(uid, "a user")
+    return checked_name(uid, "a user")
 
 
-def several(given: object) -> Iterable[Any]:
+def as_several(given: object) -> Iterable[Any]:
     """What is given as one or as several: str, int and a connection are one. Raises TypeError."""
     if isinstance(given, str | int) or is_connection(given):
         return (given,)

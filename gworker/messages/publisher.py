@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 from weakref import WeakSet
 
 from gworker.broker.interface import CALL_SECONDS, Broker, Reply, State
@@ -24,6 +24,7 @@ from gworker.config.options import default_runtime_dirs
 from gworker.config.parsers import cluster_name
 from gworker.config.runtime_dirs import believed
 from gworker.errors import BrokerDown, BrokerError
+from gworker.messages.caller import Called
 from gworker.messages.calls import Calls
 from gworker.messages.declarations import Declaration, Declarations, checked
 from gworker.messages.shared_data import SharedData
@@ -53,7 +54,7 @@ class Publisher(Calls):
         self, broker: str = "local", *, cluster: str, runtime_dir: str | None = None
     ) -> None:
         self._way = _Way(_maker(broker, cluster, runtime_dir))
-        super().__init__(self._way, _Stored(self._way))
+        super().__init__(lambda: self._way)
         self.data = SharedData(lambda: self._way)
 
     @property
@@ -134,9 +135,12 @@ def _socket(directories: Sequence[str], name: str) -> str:
 
 
 class _Way:
-    """The way to a broker, made when it is needed. It has of `Broker` what calls need."""
+    """The way to a broker, made when it is needed. It implements `caller.Called` and
+    `caller.CallingProcess`."""
 
     def __init__(self, make: Callable[[], Broker]) -> None:
+        self.published = 0
+        self.declarations = _Stored(self)
         self._make = make
         self._lock = threading.Lock()
         self._broker: Broker | None = None
@@ -145,6 +149,16 @@ class _Way:
     @property
     def state(self) -> State:
         return "down" if self._broker is None else self._broker.state
+
+    @property
+    def broker(self) -> Called:
+        return self
+
+    def client_id_of(self, connection: Any) -> str:
+        raise TypeError(f"expected a client id, not {connection!r}")
+
+    def is_gone(self, client_id: str) -> bool:
+        return False
 
     def call(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
         return (self._broker or self._connect()).call(operation, channel, *arguments)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from gworker.broker.interface import MAX_BODY, Reply
-from gworker.messages.calls import Called
+from gworker.messages.caller import Called
 from gworker.messages.channels import DATA
 from gworker.messages.frame import canonical
 

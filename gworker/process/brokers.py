@@ -19,7 +19,8 @@ from gworker.system import fork_guard
 
 if TYPE_CHECKING:
     from gworker.broker.interface import Broker
-    from gworker.messages.messaging import Host, Messaging
+    from gworker.messages.host import Host
+    from gworker.messages.messaging import Messaging
 
 
 def make_broker(settings: Settings, assignment: Assignment) -> Broker:
@@ -96,7 +97,7 @@ def make_messaging(
 
 def host_of(service: ServerContext, generation: int) -> Host:
     """What `service` is to the messages of its process."""
-    from gworker.messages.messaging import Host
+    from gworker.messages.host import Host
 
     return Host(
         connections=service.registry.connections,
@@ -119,7 +120,7 @@ def write_figures(messaging: Messaging, row: Row) -> None:
     row[Column.PUBLISHED] = messaging.published
     row[Column.DELIVERED] = messaging.delivery.delivered
     row[Column.DROPPED] = messaging.delivery.dropped
-    row[Column.GAPS] = messaging.gaps
+    row[Column.GAPS] = messaging.gaps.count
 
 
 def _spawn(service: ServerContext, function: Callable[..., object], *arguments: object) -> None:

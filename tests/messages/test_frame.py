@@ -29,7 +29,7 @@ json_values = st.recursive(
 )
 def test_what_is_encoded_is_decoded(message: Any, header: dict[str, Any]) -> None:
     kind, data = frame.serialized(message)
-    decoded = frame.decoded(frame.body(kind, data, header))
+    decoded = frame.decoded(frame.message_body(kind, data, header))
     assert decoded.message == message
     assert decoded.header == header
     if isinstance(message, str | bytes):
@@ -49,32 +49,32 @@ def test_what_is_no_message(body: bytes) -> None:
 
 
 def test_a_message_has_at_most_a_mebibyte() -> None:
-    assert len(frame.body(frame.TEXT, b"x" * (MAX_BODY - 3))) == MAX_BODY
+    assert len(frame.message_body(frame.TEXT, b"x" * (MAX_BODY - 3))) == MAX_BODY
     with pytest.raises(ValueError, match="at most 1048576 bytes, not 1048577"):
-        frame.body(frame.TEXT, b"x" * (MAX_BODY - 2))
+        frame.message_body(frame.TEXT, b"x" * (MAX_BODY - 2))
     with pytest.raises(ValueError, match="excludes too many"):
-        frame.body(frame.TEXT, b"", {"x": ["x" * 65536]})
+        frame.message_body(frame.TEXT, b"", {"x": ["x" * 65536]})
 
 
 def test_payloads() -> None:
-    assert frame.arrived(b"\0body") == ("", 0, b"body")
-    assert frame.arrived(b"\1abcd1234" + (258).to_bytes(8, "big") + b"body") == (
+    assert frame.parsed_payload(b"\0body") == ("", 0, b"body")
+    assert frame.parsed_payload(b"\1abcd1234" + (258).to_bytes(8, "big") + b"body") == (
         "abcd1234",
         258,
         b"body",
     )
     for wrong in (b"", b"\2x", b"\1abcd1234\0"):
         with pytest.raises(ValueError, match="no payload"):
-            frame.arrived(wrong)
+            frame.parsed_payload(wrong)
 
 
 @given(st.integers(0, 2**64 - 1))
 def test_positions(offset: int) -> None:
-    text = frame.position("0123abcd", offset)
+    text = frame.position_text("0123abcd", offset)
     assert frame.parsed_position(text) == ("0123abcd", offset)
     assert text.isascii()
     assert len(text) <= 64
-    assert frame.position("", offset) == ""
+    assert frame.position_text("", offset) == ""
 
 
 @pytest.mark.parametrize(

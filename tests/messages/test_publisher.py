@@ -24,9 +24,10 @@ from gworker.broker.redis.broker import RedisBroker
 from gworker.broker.url import parse
 from gworker.config.file_names import broker_path
 from gworker.messages import frame
-from gworker.messages.calls import Member, Published
 from gworker.messages.declarations import checked
 from gworker.messages.publisher import FRESH_SECONDS
+from gworker.messages.publishing import Published
+from gworker.messages.queries import Member
 
 NAME = "shop:app"
 BY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -50,7 +51,7 @@ class Worker(Process):
 
     def heard_on(self, channel: bytes, count: int) -> list[Any]:
         payloads = self.wait_for_payloads(channel, count)
-        return [frame.decoded(frame.arrived(each).body).message for each in payloads]
+        return [frame.decoded(frame.parsed_payload(each).body).message for each in payloads]
 
 
 @pytest.fixture

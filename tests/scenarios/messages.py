@@ -34,7 +34,7 @@ def test_all_see_one_order():
 
     def publish(process, name):
         for number in range(50):
-            process.messages.publish("room", f"{name} {number}")
+            process.messages.calls.publish("room", f"{name} {number}")
             gevent.sleep(0)
 
     gevent.joinall([gevent.spawn(publish, each, n) for n, each in enumerate(ours)])
@@ -202,7 +202,7 @@ def test_one_connection():
     assert len(set(ids)) == 2
     for each in ids:
         assert messages.send(each, "x")
-        assert b.messages.send(each, "y")
+        assert b.messages.calls.send(each, "y")
     assert one.lines == two.lines == ["x", "y"]
     one.connection.destroy()
     assert not messages.send(ids[0], "x")
@@ -450,8 +450,8 @@ def test_a_message_is_published_once():
     for group in ("kept", "fleeting"):
         one = b.connect()
         one.connection.join(group)
-        first = a.messages.publish(group, "x", idempotency_key="k")
-        second = b.messages.publish(group, "x", idempotency_key="k")
+        first = a.messages.calls.publish(group, "x", idempotency_key="k")
+        second = b.messages.calls.publish(group, "x", idempotency_key="k")
         assert not first.duplicate
         assert second.duplicate
         assert first.position == second.position
@@ -555,12 +555,12 @@ def test_while_the_broker_is_down():
     assert b.messages.state == "down"
     assert messages.count("room") == 1
     for call in (
-        lambda: b.messages.publish("room", "x"),
-        lambda: b.messages.broadcast("x"),
-        lambda: b.messages.send(one.connection.client_id, "x"),
-        lambda: b.messages.members("room"),
-        lambda: b.messages.history("room"),
-        lambda: b.messages.close(user="x"),
+        lambda: b.messages.calls.publish("room", "x"),
+        lambda: b.messages.calls.broadcast("x"),
+        lambda: b.messages.calls.send(one.connection.client_id, "x"),
+        lambda: b.messages.calls.members("room"),
+        lambda: b.messages.calls.history("room"),
+        lambda: b.messages.calls.close(user="x"),
     ):
         with raises(BrokerDown):
             call()
@@ -583,7 +583,7 @@ def test_while_the_broker_is_down():
     assert states == ["up", "up", "down", "up"]
     assert [each[0] for each in gaps] == [["room", "other"]]
     assert begun <= gaps[0][1] <= gaps[0][2] <= time.time()
-    assert b.messages.gaps == 2
+    assert b.messages.gaps.count == 2
     assert b.exceptions == 0
 
 

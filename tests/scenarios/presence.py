@@ -10,8 +10,8 @@ from scenario_process import run
 
 from gworker import messages
 from gworker.errors import BrokerDown, BrokerError
-from gworker.messages import presence
-from gworker.messages.calls import Member
+from gworker.messages.presence import presence
+from gworker.messages.queries import Member
 
 presence.ROUND_SECONDS = 0.02
 presence.AGAIN_SECONDS = 0.2
@@ -421,10 +421,9 @@ def test_a_member_moves_to_another_process():
     old = world.client(1, "ben", "shown")
     world.clear()
     holder = world.processes[1].broker.process
-    membership = old.connection.membership
-    target = world.processes[2].messages
+    target = world.processes[2].messages.presence
     channel = world.processes[1].messages.channels.get(b"g:room")
-    target.enter(channel, old.connection, membership, previous=holder)
+    target.finish_moved(target.submit_moved({channel: [old.connection]}, holder))
     world.processes[1].broker.break_off()
     world.pass_time(5)
     assert messages.count("room") == 2

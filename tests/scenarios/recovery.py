@@ -11,7 +11,8 @@ from scenario_process import raises, run
 
 from gworker import messages
 from gworker.errors import BrokerDown
-from gworker.messages import Joined, recovery
+from gworker.messages import Joined, holds
+from gworker.messages.recovery import joins, single_flight
 
 KEPT = {"pattern": "kept*", "mode": "recoverable", "history": 5}
 MANY = {"pattern": "many*", "mode": "recoverable", "history": 1000}
@@ -144,7 +145,7 @@ def test_what_is_published_meanwhile_comes_once_and_in_order():
             publish("many", next(numbers))
 
         Calls(b, **{when: more})
-        b.messages.recovery.questions.clear()
+        b.messages.recovery.reads.clear()
         one = b.connect()
         joined = one.connection.join("many", since=at)
         rest = publish("many", next(numbers), next(numbers))
@@ -208,7 +209,7 @@ def test_many_reconnects_ask_once():
     late = b.connect()
     assert late.connection.join("many", since=at).missed == 21
     assert late.lines == texts(*range(21))
-    until(lambda: not b.messages.recovery.questions)
+    until(lambda: not b.messages.recovery.reads)
     assert a.exceptions == b.exceptions == 0
 
 
@@ -224,7 +225,7 @@ def test_few_histories_are_read_at_a_time():
         [gevent.spawn(clients[g].connection.join, g, since=at[g]) for g in groups],
         raise_error=True,
     )
-    assert 8 < calls.most <= recovery.MOST_READS
+    assert 8 < calls.most <= single_flight.MOST_READS
     assert all(clients[group].lines == [group] for group in groups)
 
 
@@ -322,11 +323,11 @@ def test_a_join_that_fails_changes_nothing():
     assert member.lines == ["1"], "it was a member all the time"
     calls.before = hangs
     for each in (member, other):
-        b.messages.recovery.questions.clear()
+        b.messages.recovery.reads.clear()
         with gevent.Timeout(0.05, False):
             each.connection.join("kept", since=at, presence=2)
     calls.before = None
-    b.messages.recovery.questions.clear()
+    b.messages.recovery.reads.clear()
     assert member.lines == ["2", "2"]
     assert other.connection.groups == []
     assert not b.messages.channels.get(b"g:kept").holds
@@ -359,18 +360,18 @@ def test_slow_members_come_back():
         got += len(two.read())
         gevent.sleep(0)
     assert job.get() == Joined(True, 100, messages.position("many")), "it reads what it missed"
-    before, recovery.DRAIN_SECONDS = recovery.DRAIN_SECONDS, 0.02
+    before, joins.DRAIN_SECONDS = joins.DRAIN_SECONDS, 0.02
     three = b.connect("text", max_send_buffer_size=1000)
     assert three.connection.join("many", since=at) == Joined()
     assert three.connection.status == "closing"
-    recovery.DRAIN_SECONDS = before
+    joins.DRAIN_SECONDS = before
     assert b.exceptions == 0
 
 
 def test_so_much_is_held_back():
     _, b = processes(2, MANY)
     at = messages.position("many")
-    before, recovery.MOST_HELD = recovery.MOST_HELD, 10
+    before, holds.MOST_HELD = holds.MOST_HELD, 10
 
     def more():
         publish("many", *range(20))
@@ -381,7 +382,7 @@ def test_so_much_is_held_back():
     assert one.connection.join("many", since=at) == Joined()
     assert one.connection.status != "established"
     assert b.messages.delivery.dropped
-    recovery.MOST_HELD = before
+    holds.MOST_HELD = before
 
 
 # ---- latest values
@@ -483,7 +484,7 @@ def test_a_process_gets_what_it_missed():
     messages.publish("price", "c1", key="c")
     assert one.lines == ["a1", "b1", "a3", "c1"]
     assert told == []
-    assert b.messages.gaps == a.exceptions == b.exceptions == 0
+    assert b.messages.gaps.count == a.exceptions == b.exceptions == 0
 
 
 def test_a_first_message_that_was_missed():
@@ -512,7 +513,7 @@ def test_a_gap_is_told_once():
     assert groups == ["kept"]
     assert since <= begun + 0.001
     assert begun <= till <= time.time()
-    assert b.messages.gaps == 1
+    assert b.messages.gaps.count == 1
     publish("kept", 12)
     assert one.lines == ["12"]
     assert len(told) == 1
@@ -606,7 +607,7 @@ def test_the_broker_was_away():
     ((groups, since, till),) = told
     assert sorted(groups) == ["fleeting", "fleeting 2", "kept long"]
     assert begun <= since <= till <= time.time()
-    assert b.messages.gaps == 3
+    assert b.messages.gaps.count == 3
     assert a.exceptions == b.exceptions == 0
 
 
@@ -684,13 +685,13 @@ def test_quiet_groups_are_looked_at():
         return submit(*asks)
 
     b.broker.submit = counts
-    b.messages.recovery.check()
+    b.messages.recovery.position_check.check()
     assert asked == [], "all of them have been heard of a moment ago"
-    b.messages.recovery.check(seconds=0)
+    b.messages.recovery.position_check.check(seconds=0)
     assert one.lines == ["1", "2"]
     assert sorted(asked) == sorted(("position", b"g:" + group.encode()) for group in groups)
     assert [each[0] for each in told] == [["kept 4"]]
-    b.messages.recovery.check(seconds=0)
+    b.messages.recovery.position_check.check(seconds=0)
     settle()
     publish("kept 4", 7)
     assert one.lines == ["7"]
@@ -705,12 +706,12 @@ def test_groups_that_were_joined_while_the_broker_was_down_are_looked_at():
     one = b.connect()
     one.connection.join("kept")
     b.broker.restore()
-    until(lambda: b.messages.channels.get(b"g:kept").is_heard)
+    until(lambda: b.messages.channels.get(b"g:kept").is_subscribed)
     publish("kept", 1)
     assert one.lines == ["1"]
     lose(b, 1)
     publish("kept", 2)
-    b.messages.recovery.check(seconds=0)
+    b.messages.recovery.position_check.check(seconds=0)
     assert one.lines == ["2"]
     assert b.exceptions == 0
 

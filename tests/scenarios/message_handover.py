@@ -14,7 +14,7 @@ from gworker.handover.link import Link
 from gworker.handover.receiver import HandoverReceiver
 from gworker.handover.sender import HandoverSender
 from gworker.messages import delivery, frame
-from gworker.messages.positions import Arrival
+from gworker.messages.handover.arrival import Arrival
 
 KEPT = {"pattern": "kept", "mode": "recoverable"}
 SEEN = {"pattern": "seen", "presence": True}
@@ -101,7 +101,7 @@ class Publishing:
         self._greenlet = gevent.spawn(self._run)
 
     def _run(self):
-        calls = self._process.messages
+        calls = self._process.messages.calls
         while not self.is_over:
             calls.publish("room", f"room {self.sent}")
             calls.publish("kept", f"kept {self.sent}")
@@ -169,7 +169,7 @@ def test_a_large_room_that_moves_in_the_middle_of_a_message():
     move = Move()
     seconds, delivery.SLICE_SECONDS = delivery.SLICE_SECONDS, 0
     ours = move.old.messages
-    ours.delivery = delivery.Delivery(lambda: gevent.sleep(0.003), ours.report)
+    ours.distribution.delivery = delivery.Delivery(lambda: gevent.sleep(0.003), print)
     clients = [move.old.connect() for _ in range(600)]
     # Those that move first are sent to last: the message has not reached them by then.
     for each in reversed(clients):
@@ -270,7 +270,7 @@ def test_a_call_for_several_groups_reaches_one_that_moves_between_them_once():
     one = move.old.connect()
     one.connection.join("room")
     one.connection.join("other")
-    body = frame.body(frame.TEXT, b"both 0", {frame.CALL: "a call"})
+    body = frame.message_body(frame.TEXT, b"both 0", {frame.CALL: "a call"})
     move.old.broker.call("publish", b"g:room", body)
     settle()
     with HoldingLate() as link:

@@ -1,0 +1,1 @@
+"""The members of the groups that are declared with presence."""

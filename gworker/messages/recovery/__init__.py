@@ -1,0 +1,1 @@
+"""What members and processes missed of the groups that keep their messages."""
