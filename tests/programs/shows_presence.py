@@ -24,4 +24,4 @@ client: Client = process.connect()
 client.connection.bind(argv[2])
 client.connection.join("room")
 while line := get_hub().threadpool.apply(stdin.readline):
-    print(eval(line, {"messages": process.messages}), flush=True)
+    print(eval(line, {"messages": process.messages.calls}), flush=True)

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import scenarios
 
-test_positions = scenarios.of("message_handover")
-test_positions_with_the_core_in_python = scenarios.of("message_handover", GWORKER_PURE="1")
+test_handover = scenarios.of("message_handover")
+test_handover_with_the_core_in_python = scenarios.of("message_handover", GWORKER_PURE="1")
