@@ -29,7 +29,7 @@ TOLD = {
     "logs/setup.py": "the time of a record",
     "client/connector.py": "when a connection was dialled",
     "connection/connection.py": "when a connection was accepted",
-    "broker/link.py": "since when and until when messages may be lost",
+    "broker/link/link.py": "since when and until when messages may be lost",
     "broker/memory.py": "the same",
     "broker/redis/subscriptions.py": "the same",
     "messages/gaps.py": "the same",

@@ -12,7 +12,8 @@ from typing import cast
 
 from gworker.broker import resp
 from gworker.broker.interface import Answer, Listener, Reply, State
-from gworker.broker.link import Link, MakeReadable
+from gworker.broker.link.input import MakeReadable
+from gworker.broker.link.link import Link
 from gworker.errors import BrokerDown, BrokerError
 from gworker.system.unix_socket import address_of
 

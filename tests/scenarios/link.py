@@ -23,7 +23,7 @@ import scenario_process
 from broker_faults import BrokerProcess, FaultProxy, until
 from scenario_process import raises
 
-from gworker.broker import link
+from gworker.broker.link import link
 from gworker.broker.local import LocalBroker
 from gworker.errors import BrokerDown, BrokerError
 

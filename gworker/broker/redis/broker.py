@@ -14,7 +14,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from gworker.broker.interface import CALL_SECONDS, Answer, Listener, Reply, State
-from gworker.broker.link import MakeReadable
+from gworker.broker.link.input import MakeReadable
 from gworker.broker.redis.commands import Command, CommandLink
 from gworker.broker.redis.composite import Composite
 from gworker.broker.redis.lease import Lease

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from gworker.broker.interface import Reply
-from gworker.broker.link import Link, MakeReadable
+from gworker.broker.link.input import MakeReadable
+from gworker.broker.link.link import Link
 from gworker.broker.redis.topology import Address, Servers, text_of
 from gworker.errors import BrokerDown, BrokerError
 

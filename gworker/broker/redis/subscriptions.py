@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from gworker.broker.interface import CALL_SECONDS, Listener
-from gworker.broker.link import MakeReadable
+from gworker.broker.link.input import MakeReadable
 from gworker.broker.redis.commands import Command
 from gworker.broker.redis.messages import MessageLink
 from gworker.broker.redis.nodes import Nodes
