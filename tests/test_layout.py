@@ -201,6 +201,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it is a part of a WebSocket that is not open",
     ),
     "system/event_loop.py": ("test_docs.py", "types for annotations alone"),
+    "wsgi/exchange.py": ("integration/test_wsgi.py", "it is a part of a connection"),
+    "wsgi/host.py": ("integration/test_wsgi.py", "it answers the requests of a process"),
     "version.py": ("cli/test_main.py", "one word, which `gworker --version` shows"),
 }
 """Modules without a test file of their name: which file proves them, and why it is another one."""

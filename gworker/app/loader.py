@@ -21,7 +21,16 @@ from typing import Any
 from gworker.app import signatures, static_settings
 from gworker.app import worker as declarations
 from gworker.app.callbacks import ARGUMENTS, CALLBACKS, is_legacy
-from gworker.app.foreign_interfaces import refusal
+from gworker.app.foreign_interfaces import (
+    USUAL_NAMES,
+    WSGI,
+    interface,
+    is_application,
+    is_undecided,
+    is_wsgi_server,
+    refusal,
+    wsgi_refusal,
+)
 from gworker.app.worker import LoadComplete, Worker
 from gworker.errors import ConfigError, GworkerError, LoadError
 from gworker.system.directory import absolute
@@ -35,12 +44,17 @@ Arguments = dict[str, Any]  # keyword arguments of a Worker
 
 
 def load(
-    target: str, directory: str, bind: Sequence[str] = (), script: bool = False
+    target: str,
+    directory: str,
+    bind: Sequence[str] = (),
+    script: bool = False,
+    app: str | None = None,
 ) -> list[Worker]:
     """Load `target` and return its Workers, each with a name of its own. Raises LoadError or
     ConfigError.
 
     directory: where modules and relative paths are looked for. It need not be the current one.
+    app: "wsgi" or "handler", what a callable is served as; None: what inspection finds.
     """
     source, _, attribute = target.partition(":")
     if not source:
@@ -52,10 +66,8 @@ def load(
         if attribute:
             found = _find(module, attribute, target)
         else:
-            found = getattr(module, "handlers", None) or list(declarations.declared)
-            if not found:
-                raise LoadError(_nothing_declared(module, target, source))
-        workers = _workers(found, bind, target, attribute or "handlers")
+            attribute, found = _default(module, target, source, app)
+        workers = _workers(found, bind, target, attribute, app)
     _name(workers, module)
     return workers
 
@@ -151,14 +163,29 @@ def _find(module: ModuleType, attribute: str, target: str) -> object:
     return found()
 
 
-def _workers(found: object, bind: Sequence[str], target: str, label: str) -> list[Worker]:
-    several = found if isinstance(found, list | tuple) else [found]
-    for each in several:
-        _refuse_application(each, f"{target.partition(':')[0]}:{label}")
-    if several is found or isinstance(found, Worker):
-        return _declared(several, bind, target)
-    options, default = _handlers(found, target)
+def _default(module: ModuleType, target: str, source: str, app: str | None) -> tuple[str, object]:
+    # What a target without an attribute serves, and its name.
+    found = getattr(module, "handlers", None) or list(declarations.declared)
+    if found:
+        return "handlers", found
+    for name in USUAL_NAMES:
+        found = vars(module).get(name)
+        if found is None or app == "handler":
+            continue
+        if is_wsgi_server(found) or interface(found) is not None or is_application(found, name):
+            return name, found
+    raise LoadError(_nothing_declared(module, target, source))
+
+
+def _workers(
+    found: object, bind: Sequence[str], target: str, label: str, app: str | None
+) -> list[Worker]:
+    if isinstance(found, Worker):
+        return _declared([found], bind, target)
+    if isinstance(found, list | tuple):
+        return _declared(found, bind, target)
     name = label.removesuffix("()").rpartition(".")[2]
+    options, default = _served(found, target, f"{target.partition(':')[0]}:{label}", name, app)
     urls = list(bind) or [default]
     return [
         Worker(url, name=name if len(urls) == 1 else f"{name}-{number}", **options)
@@ -183,8 +210,51 @@ def _declared(found: Sequence[object], bind: Sequence[str], target: str) -> list
     return workers
 
 
-def _handlers(found: object, target: str) -> tuple[Arguments, str]:
+def _served(
+    found: object, target: str, label: str, name: str, app: str | None
+) -> tuple[Arguments, str]:
     # Its Worker arguments, and its default address.
+    if is_wsgi_server(found):
+        return _wsgi_server(found, label)
+    has_callbacks = any(hasattr(found, each) for each in CALLBACKS)
+    if app is None and is_undecided(found) and name not in USUAL_NAMES and not has_callbacks:
+        raise LoadError(
+            f"{label} takes any arguments, and may be a WSGI application or a handler: say "
+            "--app wsgi or --app handler"
+        )
+    is_wsgi = app is None and (
+        interface(found, has_callbacks) == WSGI
+        or (not has_callbacks and is_application(found, name))
+    )
+    if app == "wsgi" or is_wsgi:
+        if (reason := wsgi_refusal(found)) is not None:
+            raise LoadError(f"{label} {reason}")
+        return {"wsgi": found}, DEFAULT_HTTP
+    if app is None and (reason := refusal(found, has_callbacks)) is not None:
+        raise LoadError(f"{label} {reason}")
+    return _handlers(found, target)
+
+
+def _wsgi_server(found: Any, label: str) -> tuple[Arguments, str]:
+    # The application and the address of an instance of gevent's WSGIServer, which is not started.
+    address = found.address
+    options: Arguments = {"wsgi": found.application}
+    scheme = "http"
+    if given := getattr(found, "ssl_args", None):
+        if "certfile" not in given:
+            raise LoadError(
+                f"{label} is a WSGIServer with an ssl_context: gworker makes its own; give "
+                "certfile and keyfile"
+            )
+        scheme = "https"
+        options["tls"] = {key: given[key] for key in ("certfile", "keyfile") if key in given}
+    if isinstance(address, tuple):
+        host = address[0] or "0.0.0.0"
+        return options, f"{scheme}://{f'[{host}]' if ':' in host else host}:{address[1]}"
+    return {**options, "protocol": "http"}, f"unix://{address}"
+
+
+def _handlers(found: object, target: str) -> tuple[Arguments, str]:
     if is_legacy(found):
         return {"handler": found}, DEFAULT_TCP
     if callbacks := _callbacks(found, target):
@@ -233,18 +303,11 @@ def _wants_self(cls: type, key: str) -> bool:
     )
 
 
-def _refuse_application(found: object, label: str) -> None:
-    if (reason := refusal(found, any(hasattr(found, name) for name in CALLBACKS))) is not None:
-        raise LoadError(f"{label} {reason}")
-
-
 def _kind(thing: object) -> str:
     return f"{thing!r} of type {type(thing).__name__}"
 
 
 def _nothing_declared(module: ModuleType, target: str, source: str) -> str:
-    for name in ("application", "app"):  # which other servers serve without being told
-        _refuse_application(vars(module).get(name), f"{source}:{name}")
     functions = (
         name
         for name, value in vars(module).items()

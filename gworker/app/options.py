@@ -76,6 +76,16 @@ def _directory(value: object) -> str:
     raise ValueError("the path of a directory")
 
 
+def _root_path(value: object) -> str:
+    return parsers.root_path(value if isinstance(value, str) else "?")
+
+
+def _chunked(value: object) -> str:
+    if value not in ("spool", "stream"):
+        raise ValueError('"spool" or "stream"')
+    return str(value)
+
+
 def _check_in(module: str, name: str, value: object) -> object:
     # The module is imported when the check runs: never in the arbiter.
     return getattr(import_module(module), name)(value)
@@ -98,6 +108,8 @@ OPTIONS: Final[Mapping[str, Callable[[object], object]]] = {
     "unix_group": _name,
     "stream_above": some_bytes,
     "upload_dir": _directory,
+    "root_path": _root_path,
+    "wsgi_chunked": _chunked,
 }
 
 

@@ -89,6 +89,13 @@ def _is_open(signature: Signature) -> bool:
     return any(each.kind is Parameter.VAR_POSITIONAL for each in signature.parameters.values())
 
 
+def takes_anything(function: Callable[..., object]) -> bool:
+    """True for `(*args, **kwargs)`, of which nobody knows what it does with them."""
+    signature = _written(function)
+    kinds = set() if signature is None else {each.kind for each in signature.parameters.values()}
+    return kinds == {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+
+
 def is_async(function: Callable[..., object]) -> bool:
     """True if a call runs nothing, but returns what an asyncio loop would have to run."""
     plain: object = function.__func__ if type(function) is MethodType else function

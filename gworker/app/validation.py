@@ -39,7 +39,9 @@ def protocol_of(declared: Worker, url: str) -> type[Protocol]:
     """The protocol class that `declared` speaks at `url`. Raises ConfigError if there is none of
     that name."""
     scheme = url.partition("://")[0].lower()
-    found = protocol_class(declared.protocol or addresses.TLS_SCHEMES.get(scheme, scheme), url)
+    found = protocol_class(
+        declared.spoken_protocol or addresses.TLS_SCHEMES.get(scheme, scheme), url
+    )
     return lockstep(found) if declared.options.get("lockstep") else found
 
 
@@ -105,6 +107,17 @@ def check_tls(declared: Worker, held: Held | None = None) -> None:
         contexts.get(implied_alpn(declared, url) if url else ())
 
 
+def _check_http(declared: Worker, url: str) -> None:
+    from gworker.protocols.http.protocol import HttpProtocol
+
+    protocol = protocol_of(declared, url)
+    if not issubclass(protocol, HttpProtocol):
+        raise ConfigError(
+            f"{declared!r}: a WSGI application is asked over HTTP, and this address speaks "
+            f"{protocol.name}; expected http, https or unix"
+        )
+
+
 def check(declared: Worker, held: Held | None = None) -> None:
     """Raise ConfigError for a Worker that could not be served: its protocol, handler and address do
     not fit.
@@ -135,6 +148,8 @@ def check(declared: Worker, held: Held | None = None) -> None:
         datagram_protocol(declared, declared.listen_url, repr(declared))
     elif not is_legacy(handler):
         protocol_of(declared, declared.listen_url)
+    if declared.wsgi is not None:
+        _check_http(declared, declared.listen_url)
     check_tls(declared, held)
     if handler is None and not declared.is_heard:
         log.warning(

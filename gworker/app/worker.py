@@ -23,6 +23,7 @@ from gworker.app.callbacks import (
     Callbacks,
     check,
 )
+from gworker.app.foreign_interfaces import WSGI, described, wsgi_refusal
 from gworker.app.static_settings import STATIC
 from gworker.config.parsers import nearest
 from gworker.core import send_to_all
@@ -75,13 +76,13 @@ NAMED: Final = (
 
 # All keyword arguments.
 ARGUMENTS: Final = (
-    *NAMED, *worker_options.LIMITS, *worker_options.OPTIONS, "handler", *CALLBACKS,
+    *NAMED, *worker_options.LIMITS, *worker_options.OPTIONS, "handler", "wsgi", *CALLBACKS,
 )  # fmt: skip
 
 # Where it keeps them: set once.
 OWN: Final = ("limits", "options", "callbacks", "process_callbacks")
 
-ATTRIBUTES: Final = frozenset({*NAMED, *OWN, "listen_url", "connection_handler"})
+ATTRIBUTES: Final = frozenset({*NAMED, *OWN, "listen_url", "connection_handler", "wsgi"})
 
 METHODS: Final = ("set_callback", "broadcast", "listen", "declaration", "stop_all", "run_all")
 
@@ -119,8 +120,9 @@ class Worker(metaclass=WorkerType):
 
     listen: `SCHEME://HOST:PORT`, `unix:///path`, or None for processes without a socket.
     count: processes; None takes the `-w` of the command line. handover: "auto", True or False, see
-    `migration_obstacle`. Limits: see the settings of the same name; further options:
-    `app.options`. Every callback of the documentation is a keyword, an attribute and a decorator.
+    `migration_obstacle`. wsgi: an application (PEP 3333) that answers the requests of HTTP; None:
+    the callbacks do. Limits: see the settings of the same name; further options: `app.options`.
+    Every callback of the documentation is a keyword, an attribute and a decorator.
     """
 
     on_connect = Callback()
@@ -179,6 +181,7 @@ class Worker(metaclass=WorkerType):
         self.callbacks = Callbacks()
         self.process_callbacks: dict[str, Callable[..., object]] = {}
         self.connection_handler: Any = None
+        self.wsgi: Any = None
         for key, value in options.items():
             if key not in ARGUMENTS:
                 hint = nearest(key, ARGUMENTS)
@@ -202,9 +205,15 @@ class Worker(metaclass=WorkerType):
             self.process_callbacks.pop(name, None)
         else:
             self.process_callbacks[name] = function
-        if self.connection_handler is not None and self.callbacks.on_message is not None:
+        self._check_handlers()
+
+    def _check_handlers(self) -> None:
+        if self.connection_handler is None:
+            return
+        if self.callbacks.on_message is not None or self.wsgi is not None:
+            other = "on_message" if self.wsgi is None else "a WSGI application"
             raise ConfigError(
-                f"{self!r}: a Worker has either on_message or a connection handler, not both"
+                f"{self!r}: a Worker has either {other} or a connection handler, not both"
             )
 
     # ---- attributes
@@ -227,6 +236,9 @@ class Worker(metaclass=WorkerType):
                     f"Worker {self._who!r}: handover={value!r} is not valid, expected "
                     '"auto", True or False'
                 )
+        elif name == "wsgi" and value is not None:
+            if (reason := wsgi_refusal(value)) is not None:
+                raise TypeError(f"wsgi of {self!r} {reason}")
         elif name in METHODS or (name in OWN and name in vars(self)):
             raise AttributeError(f"{name} of a Worker cannot be set: it is gworker's own")
         elif not (
@@ -236,6 +248,8 @@ class Worker(metaclass=WorkerType):
         ):
             self._refuse_misspelt(name)
         super().__setattr__(name, value)
+        if name == "wsgi":
+            self._check_handlers()
 
     def _refuse_misspelt(self, name: str) -> None:
         if name.startswith("on_"):
@@ -289,7 +303,8 @@ class Worker(metaclass=WorkerType):
         """False if no callback could ever take a message, or give a connection one that does."""
         ours = self.callbacks
         return bool(
-            ours.on_message
+            self.wsgi
+            or ours.on_message
             or ours.on_connect
             or ours.on_websocket_connect
             or self.process_callbacks
@@ -310,6 +325,7 @@ class Worker(metaclass=WorkerType):
             backlog=self.backlog,
             migration_obstacle=self.migration_obstacle(self._keeps_alive()),
             speaks=self._speaks(),
+            serves=self._serves(),
             limits=self.limits,
             hooks=tuple(name for name in MASTER_CALLBACKS if name in self.process_callbacks),
             files=tls.files() if tls is not None else (),
@@ -319,10 +335,24 @@ class Worker(metaclass=WorkerType):
         )
 
     def _speaks(self) -> str:
-        protocol = self.protocol
+        protocol = self.spoken_protocol
         if isinstance(protocol, type):
             return f"{protocol.__module__}.{protocol.__qualname__}"
         return str(protocol or (self.listen_url or "").partition("://")[0]).lower()
+
+    @property
+    def spoken_protocol(self) -> str | type | None:
+        """The protocol that it names; None: that of its address. An application is asked over
+        HTTP, also at a unix socket."""
+        is_unix = (self.listen_url or "").startswith("unix:")
+        return "http" if self.protocol is None and self.wsgi and is_unix else self.protocol
+
+    def _serves(self) -> str:
+        if self.wsgi is not None:
+            return f"{WSGI} ({described(self.wsgi)})"
+        if self.connection_handler is not None:
+            return f"a connection handler ({described(self.connection_handler)})"
+        return "callbacks"
 
     def _keeps_alive(self) -> bool:
         if isinstance(self.protocol, type):

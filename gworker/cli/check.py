@@ -50,18 +50,21 @@ def check(settings: Settings, as_json: bool = False) -> int:
         check_worker(declaration, settings)
     broker_check.examine(settings)
     plan = make_plan(declarations, settings.workers, Plan())
-    workers = [(name, count, plan.declarations[name].listen) for name, count in plan.counts.items()]
+    workers = [
+        (name, count, plan.declarations[name].listen, plan.declarations[name].serves)
+        for name, count in plan.counts.items()
+    ]
     found = rows(settings, {name: each.limits for name, each in plan.declarations.items()})
     if as_json:
-        keys = ("worker", "count", "listen")
+        keys = ("worker", "count", "listen", "serves")
         listed = [dict(zip(keys, each, strict=True)) for each in workers]
-        shown = {"target": settings.target, "core": IMPLEMENTATION, "workers": listed}
-        print(json.dumps({**shown, "settings": [row._asdict() for row in found]}, indent=2))
+        said = {"target": settings.target, "core": IMPLEMENTATION, "workers": listed}
+        print(json.dumps({**said, "settings": [row._asdict() for row in found]}, indent=2))
         return 0
     print(f"{settings.target}: ok\n")
     print(f"The message path runs with the {IMPLEMENTATION} core.\n")
-    cells = [(name, str(count), listen or NONE) for name, count, listen in workers]
-    write_aligned(lambda: [("WORKER", "PROCESSES", "LISTEN"), *cells], sys.stdout)
+    shown = [(name, str(count), listen or NONE, serves) for name, count, listen, serves in workers]
+    write_aligned(lambda: [("WORKER", "PROCESSES", "LISTEN", "SERVES"), *shown], sys.stdout)
     print()
     cells = [(row.name, as_text(row.value), row.origin) for row in found]
     write_aligned(lambda: [("SETTING", "VALUE", "FROM"), *cells], sys.stdout)

@@ -162,6 +162,13 @@ def one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def root_path(text: str) -> str:
+    """Where an application is mounted, percent-decoded; "" is the root."""
+    if text and (not text.startswith("/") or text.endswith("/") or not text.isprintable()):
+        raise ValueError('a path such as /shop, without a "/" at its end, or nothing')
+    return text
+
+
 def path_or_stdout(text: str) -> str:
     """A path, or "-" for stdout."""
     return text if text == STDOUT else path(text)

@@ -29,6 +29,8 @@ class Settings:
     config: str | None  # the file that settings were read from
     workers: int | None  # None: 1 where a Worker sets none
     bind: tuple[str, ...]
+    app: str | None  # "wsgi" or "handler", what a callable target is; None: by inspection
+    root_path: str
     daemon: bool
     pid: str | None
     chdir: str | None
@@ -105,7 +107,13 @@ class Value(NamedTuple):
 
 
 # Worker arguments that settings of the same name override.
-OVERRIDDEN: Final = {*DEFAULT_LIMITS, "proxy_protocol", "forwarded_allow_ips", "upload_dir"}
+OVERRIDDEN: Final = {
+    *DEFAULT_LIMITS,
+    "proxy_protocol",
+    "forwarded_allow_ips",
+    "upload_dir",
+    "root_path",
+}
 
 
 def merge(layers: Iterable[Layer]) -> dict[str, Value]:

@@ -25,6 +25,7 @@ from gworker.config.parsers import (
     nearest,
     networks,
     path,
+    root_path,
     url,
     user,
     variable,
@@ -57,6 +58,7 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "unix_user": user,
     "unix_group": group,
     "upload_dir": path,
+    "root_path": root_path,
     **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
 }
 

@@ -25,6 +25,7 @@ def apply(declared: Worker, limits: Limits, settings: Settings) -> None:
     """Set what holds for all requests of this process. Raises ConfigError for a directory that it
     cannot use."""
     Request.max_json_size = limits.max_json_size or Request.max_json_size
+    declared.options["root_path"] = root_path(declared.options, settings, declared.name)
     Request.upload_dir = upload_dir(declared.options, settings, declared.name)
     if Request.upload_dir is not None:
         check_directory(Request.upload_dir, declared.name)
@@ -40,6 +41,12 @@ def upload_dir(options: Mapping[str, Any], settings: Settings, name: str) -> str
     itself."""
     own = settings.of_workers.get(name, {})
     return own.get("upload_dir") or settings.upload_dir or options.get("upload_dir")
+
+
+def root_path(options: Mapping[str, Any], settings: Settings, name: str) -> str:
+    """Where the WSGI application of the Worker `name` is mounted. options: what it says itself."""
+    own = settings.of_workers.get(name, {})
+    return own.get("root_path") or settings.root_path or options.get("root_path") or ""
 
 
 def check_directory(path: str, name: str) -> None:

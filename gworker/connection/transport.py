@@ -8,6 +8,7 @@ Reading stops as long as there is a reason (`PauseReason`); the kernel then hold
 from __future__ import annotations
 
 import contextlib
+import os
 from _socket import SHUT_RDWR, SHUT_WR, SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
@@ -262,6 +263,24 @@ class Transport(TransportState):
             buffer.append(head, sent)
             sent = len(head)
         return self._queue(body, len(body) - len(rest) + sent - len(head))
+
+    def send_file(self, descriptor: int, position: int, size: int) -> int:
+        """Send up to `size` bytes of a regular file from `position`; return how many were sent, or
+        wait to be. 0: there are none, or the peer is gone. With nothing buffered before it."""
+        if not self.is_tls and self.write_buffer is None:
+            try:
+                sent = os.sendfile(self._socket.fileno(), descriptor, position, size)
+            except BlockingIOError:
+                pass  # what the socket does not take is read, and waits
+            except OSError:
+                self._fail()
+                return 0
+            else:
+                self.bytes_written += sent
+                self._server.bytes_written += sent
+                return sent
+        data = os.pread(descriptor, size, position)
+        return len(data) if data and self.write(data) else 0
 
     def _fail(self) -> bool:
         if self._owner is None:  # closed while the message was encoded

@@ -18,6 +18,7 @@ __all__ = [
     "HeadersCore",
     "JobState",
     "Poller",
+    "PreparedAnswer",
     "ReceiveBuffer",
     "RequestCore",
     "ServerState",
@@ -26,6 +27,7 @@ __all__ = [
     "accelerated_send",
     "apply_mask",
     "encode_simple",
+    "make_environ",
     "parse_cookies",
     "parse_pairs",
     "parse_request",
@@ -48,6 +50,7 @@ ConnectionState = implementation.ConnectionState
 HeadersCore = implementation.HeadersCore
 JobState = implementation.JobState
 Poller = implementation.Poller
+PreparedAnswer = implementation.PreparedAnswer
 ReceiveBuffer = implementation.ReceiveBuffer
 RequestCore = implementation.RequestCore
 ServerState = implementation.ServerState
@@ -56,6 +59,7 @@ accelerate = implementation.accelerate
 accelerated_send = implementation.accelerated_send
 apply_mask = implementation.apply_mask
 encode_simple = implementation.encode_simple
+make_environ = implementation.make_environ
 parse_cookies = implementation.parse_cookies
 parse_pairs = implementation.parse_pairs
 parse_request = implementation.parse_request

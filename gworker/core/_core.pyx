@@ -42,6 +42,7 @@ from gworker.core.json_text import encode_json
 from gworker.core.parameters import parse_cookies as parse_any_cookies
 from gworker.core.request import split_target
 from gworker.core.status import status_line
+from gworker.core.wsgi import PreparedAnswer, make_environ
 
 IMPLEMENTATION = "compiled"
 

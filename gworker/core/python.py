@@ -24,6 +24,7 @@ from gworker.core.states import (
     register_framing,
     send_to_all,
 )
+from gworker.core.wsgi import PreparedAnswer, make_environ
 
 __all__ = [
     "IMPLEMENTATION",
@@ -31,6 +32,7 @@ __all__ = [
     "HeadersCore",
     "JobState",
     "Poller",
+    "PreparedAnswer",
     "ReceiveBuffer",
     "RequestCore",
     "ServerState",
@@ -39,6 +41,7 @@ __all__ = [
     "accelerated_send",
     "apply_mask",
     "encode_simple",
+    "make_environ",
     "parse_cookies",
     "parse_pairs",
     "parse_request",

@@ -25,6 +25,7 @@ class Declaration:
     migration_obstacle: str = ""
     # What its connections speak: they can move only to a process that speaks the same.
     speaks: str = ""
+    serves: str = ""  # a WSGI application, a connection handler or callbacks, for people
     limits: Mapping[str, float | int] = field(default_factory=dict)
     hooks: Sequence[str] = ()  # which of callbacks.MASTER_CALLBACKS it has
     # Certificates and keys: read in its processes before they give up their privileges.

@@ -119,7 +119,9 @@ class Child:
         settings = self._settings
         assert settings.target is not None
         self._channel.send({"event": "step", "step": LOAD})
-        workers = load(settings.target, settings.directory, settings.bind, settings.script)
+        workers = load(
+            settings.target, settings.directory, settings.bind, settings.script, settings.app
+        )
         fork_guard.end()
         self._channel.send({"event": "step", "step": ""})
         setup.enable()

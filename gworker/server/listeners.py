@@ -111,6 +111,12 @@ class WorkerListeners:
 
     def _connection_maker(self, listener: _socket.socket, url: str, declared: Worker) -> Serve:
         server, handler = self._server, declared.connection_handler
+        if declared.wsgi is not None:
+            # what serves no application loads none of it
+            from gworker.wsgi.host import install
+
+            address = addresses.parse(url, declared.transport)
+            install(declared, bound_address(listener, address))
         if is_legacy(handler):
             legacy = LegacyServer(listener, handler)
 

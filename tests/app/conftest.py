@@ -22,11 +22,16 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     path, modules = list(sys.path), dict(sys.modules)
 
     def load_source(
-        source: str, attribute: str = "", bind: Sequence[str] = (), target: str = "app"
+        source: str,
+        attribute: str = "",
+        bind: Sequence[str] = (),
+        target: str = "app",
+        app: str | None = None,
     ) -> list[Worker]:
         (tmp_path / "app.py").write_text(textwrap.dedent(source))
         sys.modules.pop("app", None)
-        return loader.load(target + (f":{attribute}" if attribute else ""), str(tmp_path), bind)
+        named = target + (f":{attribute}" if attribute else "")
+        return loader.load(named, str(tmp_path), bind, app=app)
 
     yield load_source
     sys.path[:] = path

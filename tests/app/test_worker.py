@@ -34,7 +34,7 @@ def test_defaults() -> None:
     worker = Worker()
     assert worker.declaration() == Declaration(
         name="", listen=None, transport=None, count=None, user=None, group=None,
-        reloadable=True, reuse_port=False, backlog=1024,
+        reloadable=True, reuse_port=False, backlog=1024, serves="callbacks",
     )  # fmt: skip
     assert worker.limits == {}
     assert worker.declaration().address() is None
@@ -52,7 +52,7 @@ def test_everything_is_declared() -> None:
         "name": "a", "listen": "text://127.0.0.1:99", "transport": "udp", "count": 3, "user": "u",
         "group": "g",
         "reloadable": False, "reuse_port": True, "backlog": 7, "migration_obstacle": "",
-        "speaks": "text", "hooks": (),
+        "speaks": "text", "serves": "callbacks", "hooks": (),
         "limits": {"max_connections": 5, "idle_timeout": 1.5}, "files": (), "unix_file": {},
     }  # fmt: skip
     assert Declaration(**asdict(declaration)) == declaration

@@ -77,6 +77,10 @@ exec("def made(*arguments): ...", werkzeug)
 werkzeug_app = functools.update_wrapper(werkzeug["made"], lambda request: None)
 
 
+with_attribute = like("flask", "Odd", __call__=lambda self, c, d: [], wsgi_app=None)()
+short_names = types.SimpleNamespace(application=lambda e, s: [], app=lambda *arguments: [])
+
+
 class ByConstructor:
     def __init__(self, environ, start_response): ...
     def __iter__(self): ...

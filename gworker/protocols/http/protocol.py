@@ -13,7 +13,13 @@ from __future__ import annotations
 import sys
 from typing import Literal
 
-from gworker.core import ReceiveBuffer, encode_simple, parse_request, register_framing
+from gworker.core import (
+    PreparedAnswer,
+    ReceiveBuffer,
+    encode_simple,
+    parse_request,
+    register_framing,
+)
 from gworker.errors import ProtocolError
 from gworker.http.body import StreamedRequest
 from gworker.http.date import date_field
@@ -25,6 +31,7 @@ from gworker.http.streaming import StreamedBody
 from gworker.protocols.base import EOF, INTERNAL_ERROR, LARGE, MORE, NEED_DATA, PAUSED
 from gworker.protocols.http.body import ChunkedReader, LengthReader
 from gworker.protocols.http.head import SIMPLE_HEADS, Head, parse_head
+from gworker.protocols.http.prepared import PreparedHead
 from gworker.protocols.http.response import (
     CONTINUE,
     FAILED,
@@ -224,6 +231,8 @@ class HttpProtocol(StreamingExchanges):
                 return self.data_to_send() + self.exchange.socket.encode(message)
             if self.exchange.outgoing is not None:
                 raise RuntimeError("the answer is still being sent")
+        if isinstance(message, PreparedAnswer):
+            return self._encode_prepared(message, head, head_only)
         if isinstance(message, Response):
             if isinstance(message.body, StreamedBody):
                 message.body.resolve(Request(self.raw_head), message)
@@ -245,14 +254,40 @@ class HttpProtocol(StreamingExchanges):
         self._end_exchange(keep)
         return data
 
+    def _encode_prepared(self, answer: PreparedAnswer, head: Head, head_only: bool) -> bytes:
+        begun = PreparedHead(answer)
+        if begun.status < 200:
+            raise ValueError(f"{answer.status} is no final answer")
+        keep = head.keep_alive and not self.closing and not begun.closes
+        is_sent = begun.has_content and head.method != b"HEAD"
+        body, length = answer.body, begun.length
+        if body is None and is_sent:
+            return self._begin_pieces(begun, head, keep)
+        content: bytes = body or b""
+        if is_sent:
+            if length is None:
+                length = len(content)
+            keep = keep and length <= len(content)
+            content = content[:length]
+        elif length is None and content and begun.has_content:
+            length = len(content)
+        keep = keep and self._may_drain()
+        data = begun.encode(length, False, self._standing(head, keep, begun.has_date))
+        self._end_exchange(keep)
+        return data + content if is_sent and not head_only else data
+
     def split(self, message: object) -> tuple[bytes, bytes] | None:
         head = self._head
-        body = message.body if isinstance(message, Response) else message
+        body = message.body if isinstance(message, Response | PreparedAnswer) else message
         if type(body) is not bytes or len(body) < LARGE:
             return None
         if head is None or head.method == b"HEAD" or not self.awaits_answer:
             return None
-        if isinstance(message, Response) and not has_content(message.status):
+        if isinstance(message, PreparedAnswer):
+            begun = PreparedHead(message)
+            if not begun.has_content or begun.length not in (None, len(body)):
+                return None
+        elif isinstance(message, Response) and not has_content(message.status):
             return None
         return self._encode_special(message, head, head_only=True), body
 

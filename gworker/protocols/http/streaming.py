@@ -27,6 +27,7 @@ from gworker.http.streaming import StreamedBody
 from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, HttpEvent, Protocol, Switch
 from gworker.protocols.http.body import ChunkedReader, LengthReader
 from gworker.protocols.http.head import Head, HeadProtocol
+from gworker.protocols.http.prepared import PreparedHead
 from gworker.protocols.http.response import (
     CONTINUE,
     KEEP,
@@ -146,9 +147,9 @@ class StreamingExchanges(HeadProtocol):
         if exchange is not None and exchange.ended is not None:
             exchange.ended()
 
-    def _standing(self, head: Head, keep: bool) -> bytes:
+    def _standing(self, head: Head, keep: bool, has_date: bool = False) -> bytes:
         connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
-        return date_field() + connection
+        return connection if has_date else date_field() + connection
 
     # --- a body in pieces
 
@@ -231,28 +232,44 @@ class StreamingExchanges(HeadProtocol):
             )
             self._end_exchange(keep)
             return data
+        keep, asks = self._begin_exchange(response.status, body.length, head, keep)
+        data = encode_start(response, self._standing(head, keep), body.length, chunked=not head.old)
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.outgoing = body
+        exchange.event = ResponseStarted(body)
+        return CONTINUE + data if asks else data
+
+    def _begin_pieces(self, begun: PreparedHead, head: Head, keep: bool) -> bytes:
+        # As `_begin_answer`, for an answer whose pieces come without being asked for.
+        keep, asks = self._begin_exchange(begun.status, begun.length, head, keep)
+        standing = self._standing(head, keep, begun.has_date)
+        data = begun.encode(begun.length, not head.old, standing)
+        assert self.exchange is not None
+        self.exchange.outgoing = StreamedBody(begun.length)
+        return CONTINUE + data if asks else data
+
+    def _begin_exchange(
+        self, status: int, length: int | None, head: Head, keep: bool
+    ) -> tuple[bool, bool]:
+        # Whether the connection stays after the answer, and whether 100 (Continue) goes before it.
         exchange = self.exchange or HttpExchange()
-        asks = exchange.expects and response.status < 400
+        asks = exchange.expects and status < 400
         # It is the last answer if only the end of the connection shows its end; if the client is
         # refused, which may send the body or not (RFC 9110 section 10.1.1); and after a body whose
         # end could be far.
         keep = (
             keep
-            and (body.length is not None or not head.old)
+            and (length is not None or not head.old)
             and asks == exchange.expects
             and not isinstance(self._reader, ChunkedReader)
         )
-        data = encode_start(response, self._standing(head, keep), body.length, chunked=not head.old)
-        if asks:
-            # The parts may be made of the body, and 100 cannot come between them.
+        if asks:  # the parts may be made of the body, and 100 cannot come between them
             exchange.expects = False
-            data = CONTINUE + data
-        exchange.outgoing = body
-        exchange.event = ResponseStarted(body)
         exchange.keep = keep
-        exchange.left = body.length
+        exchange.left = length
         self.exchange = exchange
-        return data
+        return keep, asks
 
     def encode_part(self, data: bytes) -> bytes:
         """Return one piece of the answer that was begun. ValueError beyond its Content-Length."""

@@ -1,0 +1,117 @@
+"""An application as the on_message of a Worker's connections."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
+
+from gworker.app.worker import Worker
+from gworker.connection.dispatcher import AnyConnection
+from gworker.core import make_environ
+from gworker.http.request import Request
+from gworker.system.address import Address
+from gworker.version import __version__
+from gworker.wsgi.errors import ErrorLog
+from gworker.wsgi.exchange import Exchange
+from gworker.wsgi.file_wrapper import FileWrapper
+from gworker.wsgi.input import EMPTY, open_input
+
+log = logging.getLogger("gworker")
+
+STREAM_ABOVE = 65536
+"""Bytes of a body that are here before the application is called: more would take more memory than
+a greenlet that waits for them. A Worker's own stream_above goes first."""
+
+LOCAL = ("127.0.0.1", "::1", "")  # what a proxy on this machine connects from; "": unix sockets
+
+FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR")
+
+
+class WsgiHost:
+    """Answers each request with what `declared.wsgi` says.
+
+    address: where the Worker listens, with its port. What is no request, as the messages of a
+    WebSocket, goes to the Worker's own on_message.
+    """
+
+    def __init__(self, declared: Worker, address: Address) -> None:
+        self._application = declared.wsgi
+        self._on_message: Callable[..., Any] | None = declared.callbacks.on_message
+        self._root = root = declared.options.get("root_path", "")
+        self._streams_chunks = declared.options.get("wsgi_chunked") == "stream"
+        self._warns = True  # of fields that a proxy sets and nobody trusts
+        self._template: dict[str, Any] = {
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "https" if address.tls else "http",
+            "wsgi.errors": ErrorLog(),
+            "wsgi.multithread": True,  # greenlets interleave
+            "wsgi.multiprocess": declared.count > 1,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.input": EMPTY,
+            "wsgi.input_terminated": True,
+            "SERVER_SOFTWARE": f"gworker/{__version__}",
+            "SERVER_NAME": address.host,
+            "SERVER_PORT": str(address.port),
+            "SCRIPT_NAME": root,
+        }
+
+    def __call__(self, connection: AnyConnection, request: Any) -> Any:
+        if not isinstance(request, Request):
+            handler = self._on_message
+            return None if handler is None else handler(connection, request)
+        exchange = Exchange(connection)
+        body: IO[bytes] = EMPTY
+        try:
+            environ = make_environ(self._template, request, self._root)
+            self._complete(environ, connection, request, exchange)
+            if request.__class__ is not Request or request.body:
+                body = environ["wsgi.input"] = open_input(environ, request, self._streams_chunks)
+            exchange.finish(self._application(environ, exchange))
+        except BaseException:
+            exchange.failed()
+        finally:
+            if isinstance(body, SpooledTemporaryFile):
+                body.close()
+        return None
+
+    def _complete(
+        self,
+        environ: dict[str, Any],
+        connection: AnyConnection,
+        request: Request,
+        exchange: Exchange,
+    ) -> None:
+        environ["wsgi.early_hints"] = exchange.early_hints
+        environ["gworker.client_disconnected"] = exchange.client_disconnected
+        self._say_who(environ, connection, request)
+
+    def _say_who(self, environ: dict[str, Any], connection: Any, request: Request) -> None:
+        ip = environ["REMOTE_ADDR"] = connection.remote_ip
+        if ip:
+            environ["REMOTE_PORT"] = str(connection.remote_port)
+        else:  # a unix socket has no name that a client could use
+            host, _, port = environ.get("HTTP_HOST", "localhost").rpartition(":")
+            environ["SERVER_NAME"] = host or port
+            environ["SERVER_PORT"] = port if host else "80"
+        server = connection.server_context
+        if server.forwarders and server.forwarders.has_peer(connection.io.remote):
+            environ["wsgi.url_scheme"] = request.scheme
+        elif self._warns and ip in LOCAL and any(each in environ for each in FORWARDED):
+            self._warns = False
+            log.warning(
+                "a proxy on this machine says where its requests come from (X-Forwarded-…), and "
+                "nobody trusts it: wsgi.url_scheme stays %s. If it is yours, say "
+                "--forwarded-allow-ips %s",
+                environ["wsgi.url_scheme"], ip or "unix",
+            )  # fmt: skip
+
+
+def install(declared: Worker, address: Address) -> None:
+    """Have the application of `declared` answer its requests, before a connection is made. Of
+    several addresses the first one is that of the environ."""
+    if not isinstance(declared.callbacks.on_message, WsgiHost):
+        declared.options.setdefault("stream_above", STREAM_ABOVE)
+        declared.callbacks.on_message = WsgiHost(declared, address)
