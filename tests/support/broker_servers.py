@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import redis_servers
 from broker_faults import BrokerProcess
@@ -70,49 +71,31 @@ def local(directory: Path) -> Iterator[Server]:
         process.close()
 
 
-def at_url(url: str) -> Server:
-    """Each server of Redis has one cluster of ours."""
-    return Server(lambda: RedisBroker(parse(url), "conformance", "here"))
+class _Servers(Protocol):
+    url: str
 
 
-@contextmanager
-def redis(directory: Path) -> Iterator[Server]:
-    with redis_servers.single(directory, redis_servers.redis_program()) as server:
-        yield at_url(server.url)
+def at_url(
+    start: Callable[[Path, str], AbstractContextManager[_Servers]], program: Callable[[], str]
+) -> Callable[[Path], AbstractContextManager[Server]]:
+    """What starts servers of Redis or Valkey. They have one cluster of ours."""
 
+    @contextmanager
+    def serve(directory: Path) -> Iterator[Server]:
+        with start(directory, program()) as servers:
+            yield Server(lambda: RedisBroker(parse(servers.url), "conformance", "here"))
 
-@contextmanager
-def valkey(directory: Path) -> Iterator[Server]:
-    with redis_servers.single(directory, redis_servers.valkey_program()) as server:
-        yield at_url(server.url)
-
-
-@contextmanager
-def cluster(directory: Path) -> Iterator[Server]:
-    with redis_servers.cluster(directory, redis_servers.redis_program()) as servers:
-        yield at_url(servers.url)
-
-
-@contextmanager
-def valkey_cluster(directory: Path) -> Iterator[Server]:
-    with redis_servers.cluster(directory, redis_servers.valkey_program()) as servers:
-        yield at_url(servers.url)
-
-
-@contextmanager
-def sentinel(directory: Path) -> Iterator[Server]:
-    with redis_servers.watched(directory, redis_servers.redis_program()) as servers:
-        yield at_url(servers.url)
+    return serve
 
 
 KINDS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
     "memory": memory,
     "local": local,
-    "redis": redis,
-    "valkey": valkey,
-    "cluster": cluster,
-    "valkey-cluster": valkey_cluster,
-    "sentinel": sentinel,
+    "redis": at_url(redis_servers.single, redis_servers.redis_program),
+    "valkey": at_url(redis_servers.single, redis_servers.valkey_program),
+    "cluster": at_url(redis_servers.cluster, redis_servers.redis_program),
+    "valkey-cluster": at_url(redis_servers.cluster, redis_servers.valkey_program),
+    "sentinel": at_url(redis_servers.watched, redis_servers.redis_program),
 }
 """By name: what starts a server, with its files in a directory, and ends it."""
 

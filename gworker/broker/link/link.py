@@ -179,7 +179,7 @@ class Link:
         self._output.flush_soon()
 
     def submit_unanswered(self, *command: str | bytes) -> None:
-        """Send a command that nobody waits for, whether it is answered with pushes or an error.
+        """Send a command without a wait for it, whether it is answered with pushes or an error.
         Raises BrokerDown."""
         data = resp.command(*command) + resp.command("PING")
         with self._lock:

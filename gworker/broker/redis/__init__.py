@@ -2,6 +2,7 @@
 
     broker         RedisBroker, which ties the parts together
     operations     what each operation is: names of keys, scripts
+    script         the scripts, as a server gets them
     composite      operations that take several commands
     commands       one server's link for commands
     nodes          the masters, and their links for commands

@@ -19,9 +19,10 @@ from gworker.broker.redis.commands import Command, CommandLink
 from gworker.broker.redis.composite import Composite
 from gworker.broker.redis.lease import Lease
 from gworker.broker.redis.nodes import Nodes
-from gworker.broker.redis.operations import SCRIPTS, Names, command_of
+from gworker.broker.redis.operations import Names, command_of
 from gworker.broker.redis.partitions import partition_of
 from gworker.broker.redis.routing import Router
+from gworker.broker.redis.script import SCRIPTS
 from gworker.broker.redis.subscriptions import Subscriptions
 from gworker.broker.redis.topology import Address, Servers, check_fit, facts_of
 from gworker.broker.url import BrokerUrl

@@ -38,14 +38,14 @@ STUCK_SECONDS = ANSWER_SECONDS + 0.3
 # Seconds without a command after which the server is asked whether it is there.
 LOOK_SECONDS = 1.0
 
-# Seconds in which what nobody waits for is worth another attempt.
+# Seconds in which a command that is not waited for is worth another attempt.
 POST_SECONDS = 10.0
 
 
 class Command:
     """A command to the owner of a partition.
 
-    waits: somebody calls `wait`. channel: commands of one channel are done in the order in which
+    waits: `wait` is called. channel: commands of one channel are done in the order in which
     they were submitted. source: of the script, for a server that has lost it. finish: makes the
     reply of what the server answers.
     number: its place in the order. asked: the server that has to do it, while the slot is on its
@@ -83,7 +83,7 @@ class Command:
             self._answered.acquire()
 
     def take_to_send(self) -> bool:
-        """False: nobody wants it any more, and it has not been sent."""
+        """False: it was given up, and has not been sent."""
         self.is_sent = True
         return not self.is_given_up
 
@@ -288,7 +288,7 @@ class CommandLink:
                 taken.append(command)
                 size += sum(map(len, command.words))
             else:
-                command.fail(BrokerDown("nobody waits for it any more"))
+                command.fail(BrokerDown("it was given up"))
         return taken
 
     def _is_open(self, connection: Any, commands: list[Command]) -> bool:
@@ -314,31 +314,34 @@ class CommandLink:
         until = began + ANSWER_SECONDS
         if began - self._used_at > IDLE_SECONDS and not self._is_open(connection, commands):
             return
-        answered = 0
         self._busy = connection, began + STUCK_SECONDS
+        unanswered = deque(commands)
         try:
             connection.send_packed_command(connection.pack_commands(words), check_health=False)
-            for command in commands:
-                if command.asked is not None:
-                    connection.read_response()
-                try:
-                    reply = connection.read_response()
-                except ResponseError as error:
-                    answered += 1
-                    command.is_sent = False
-                    command.asked = None
-                    self._owner.on_refused(command, self, error)
-                    continue
-                answered += 1
-                command.answer(reply)
-                # A server that answers in drops must not hold up the rest of the pipeline.
-                if time.monotonic() > until:
-                    raise TimeoutError
+            self._read_answers(connection, unanswered, until)
         except (RedisError, OSError) as error:
             self._lose(error)
-            for command in commands[answered:]:
+            for command in unanswered:
                 command.fail(BrokerDown(self.reason, uncertain=True))
         else:
             self._busy = None
             self._used_at = time.monotonic()
             self.latency = self._used_at - began
+
+    def _read_answers(self, connection: Any, unanswered: deque[Command], until: float) -> None:
+        """Each command with an answer is taken out."""
+        while unanswered:
+            if unanswered[0].asked is not None:
+                connection.read_response()
+            try:
+                reply = connection.read_response()
+            except ResponseError as error:
+                command = unanswered.popleft()
+                command.is_sent = False
+                command.asked = None
+                self._owner.on_refused(command, self, error)
+                continue
+            unanswered.popleft().answer(reply)
+            # A server that answers in drops must not hold up the rest of the pipeline.
+            if time.monotonic() > until:
+                raise TimeoutError

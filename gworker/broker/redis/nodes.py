@@ -13,7 +13,7 @@ from gworker.broker.redis.partitions import PARTITIONS
 from gworker.broker.redis.topology import Address, Servers, Topology, text_of
 from gworker.errors import BrokerDown
 
-# Seconds between two looks at who owns what, while all is well, and while it is not; and the least.
+# Seconds between two looks at the topology, while all is well, and while it is not; and the least.
 TOPOLOGY_SECONDS, TOPOLOGY_SOON_SECONDS, TOPOLOGY_LEAST_SECONDS = 10.0, 1.0, 0.1
 
 
@@ -32,7 +32,7 @@ class Nodes:
         self._make = make
         self._lock = threading.Lock()  # of what changes `links`
         self._is_topology_due = True
-        self._earliest = self._latest = 0.0  # of the next look at who owns what
+        self._earliest = self._latest = 0.0  # of the next look at it
 
     def owner_of(self, partition: int) -> CommandLink:
         """The link to the owner of a partition. Raises BrokerDown."""
@@ -63,14 +63,14 @@ class Nodes:
         """Seconds: the longest of all servers, for the last commands."""
         return max((link.latency for link in self.links.values()), default=0.0)
 
-    # -- who owns what
+    # -- the topology
 
     def look_soon(self) -> None:
         """Somebody was told that it has changed."""
         self._is_topology_due = True
 
     def look(self, is_well: bool) -> Topology | None:
-        """Ask who owns what, if it is time to. What it is, if that is not `topology`.
+        """Ask for the topology, if it is time to. What it is, if that is not `topology`.
 
         Raises BrokerError if the servers are not fit.
         """

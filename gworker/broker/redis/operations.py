@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from hashlib import sha1
-from pathlib import Path
 from typing import Any
 
 from gworker.broker.interface import FLEETING, Reply
 from gworker.broker.redis.commands import Command
 from gworker.broker.redis.partitions import TAGS, partition_of
+from gworker.broker.redis.script import SCRIPTS
 from gworker.errors import BrokerError
 
 # The partition of what belongs to the whole cluster.
@@ -25,25 +23,6 @@ _MODES = (b"fleeting", b"recoverable", b"latest")
 
 # The keys and the arguments of a script.
 _Shape = tuple[list[bytes], list[bytes]]
-
-
-@dataclass(frozen=True)
-class Script:
-    source: bytes
-    digest: bytes
-
-
-def _load_scripts() -> dict[str, Script]:
-    folder = Path(__file__).with_name("scripts")
-    scripts = {}
-    for path in sorted(folder.glob("*.lua")):
-        source = path.read_bytes()
-        digest = sha1(source, usedforsecurity=False).hexdigest().encode()
-        scripts[path.stem] = Script(source, digest)
-    return scripts
-
-
-SCRIPTS = _load_scripts()
 
 
 def prefixes_of(cluster_name: str) -> list[bytes]:
@@ -126,25 +105,22 @@ def _keep(
         raise BrokerError(f"no such mode: {mode!r}")
     number_of(size)
     number_of(ttl)
-    keys = [
+    publication = prefix + b"i:%d:" % len(channel) + channel + b":" + key
+    values = [prefix + channel, mode, size, ttl, key, value_key, body, _new_epoch()]
+    return [*_history_keys(prefix, channel), publication], values
+
+
+def _history_keys(prefix: bytes, channel: bytes) -> list[bytes]:
+    return [
         prefix + b"m:" + channel,
         prefix + b"h:" + channel,
         prefix + b"l:" + channel,
         prefix + b"lo:" + channel,
-        prefix + b"i:%d:" % len(channel) + channel + b":" + key,
     ]
-    values = [prefix + channel, mode, size, ttl, key, value_key, body, _new_epoch()]
-    return keys, values
 
 
 def _history(prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
-    keys = [
-        prefix + b"m:" + channel,
-        prefix + b"h:" + channel,
-        prefix + b"l:" + channel,
-        prefix + b"lo:" + channel,
-    ]
-    return keys, list(arguments)
+    return _history_keys(prefix, channel), list(arguments)
 
 
 def _position(prefix: bytes, channel: bytes) -> _Shape:

@@ -151,7 +151,7 @@ class Servers:
     # -- masters
 
     def resolve(self, until: float) -> Topology:
-        """Ask the servers who owns what, until a moment of the monotonic clock.
+        """Ask the servers which of them owns what, until a moment of the monotonic clock.
 
         Raises BrokerDown if none of them can tell, BrokerError if they are not what the URL says.
         """

@@ -79,7 +79,7 @@ class Presence:
         """A member is there, with this identity and info, and `process` holds it.
 
         previous: the process that held it until now, b"" for none. events: 1 if its leave will be
-        told. Returns 1 if nobody with this identity was there, and no leave of it was waiting.
+        told. Returns 1 if no member had this identity, and no leave of it was waiting.
         """
         now = self._now()
         room = self._rooms.get(channel)

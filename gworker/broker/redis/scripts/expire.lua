@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- common: time
 -- KEYS: value, channels by their ends
 -- ARGV: channel, ttl (0: none)
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -6,9 +7,8 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 local ttl = tonumber(ARGV[2])
 if ttl > 0 then
-  local time = redis.call('TIME')
   redis.call('PEXPIRE', KEYS[1], ttl)
-  redis.call('ZADD', KEYS[2], time[1] * 1000 + math.floor(time[2] / 1000) + ttl, ARGV[1])
+  redis.call('ZADD', KEYS[2], now() + ttl, ARGV[1])
 else
   redis.call('PERSIST', KEYS[1])
   redis.call('ZADD', KEYS[2], '+inf', ARGV[1])

@@ -1,10 +1,9 @@
 #!lua flags=no-writes
+-- common: time
 -- KEYS: leases by their ends
 -- ARGV: processes; none: all
 -- Answers names and milliseconds that are left, which are negative after the end.
 local FOR_EVER = 86400000
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local flat = {}
 if #ARGV > 0 then
   for i, ends in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(ARGV))) do
@@ -13,7 +12,8 @@ if #ARGV > 0 then
 else
   flat = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 end
+local moment = now()
 for i = 2, #flat, 2 do
-  flat[i] = flat[i] == 'inf' and FOR_EVER or tonumber(flat[i]) - now
+  flat[i] = flat[i] == 'inf' and FOR_EVER or tonumber(flat[i]) - moment
 end
 return flat

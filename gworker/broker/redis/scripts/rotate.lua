@@ -1,3 +1,4 @@
+#!lua
 -- KEYS: position
 -- ARGV: epoch that ends, the next one
 local epoch = redis.call('HGET', KEYS[1], 'e')
