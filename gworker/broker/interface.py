@@ -80,8 +80,7 @@ class Broker(Protocol):
         """Have it done, and wait for nothing. While the broker is down it is dropped."""
 
     def partition_of(self, channel: bytes) -> int:
-        """Which part of the broker a channel belongs to. Each part may lose its data by itself,
-        and is asked by itself for the leaves that are due."""
+        """Which part of the broker a channel belongs to. Each part may lose its data by itself."""
 
     def subscribe(self, channels: Sequence[bytes]) -> None:
         """Hear of these from now on. Raises BrokerDown: they will be heard once it is up."""

@@ -155,7 +155,6 @@ class Messaging:
             self.broker.process_died(pid)
         except (BrokerDown, BrokerError):
             return False
-        self.presence.look_for_leaves()
         return True
 
     # ---- functions

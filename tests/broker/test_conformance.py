@@ -51,11 +51,13 @@ def enter(
     identity: bytes = b"ann",
     info: bytes = b"",
     previous: bytes = b"",
-    events: int = 1,
+    is_told: bool = True,
     holder: bytes = b"",
 ) -> Any:
+    """What tells of its leave is its identity."""
     holder = holder or process.name
-    return process.call("enter", channel, holder, previous, member, identity, info, events)
+    leave = identity if is_told else b""
+    return process.call("enter", channel, holder, previous, member, identity, info, leave)
 
 
 def numbered(first: int, last: int) -> list[list[object]]:
@@ -386,59 +388,101 @@ def test_a_member_that_another_process_holds_from_now_on(brokers: Brokers, room:
     assert new.call("exit", room, new.name, b"m1") == 1
 
 
-def leaves(process: Process, room: bytes) -> list[Any]:
-    return [leave for leave in process.call("take_due_leaves", room) if leave[0] == room]
+def publish_leaves(process: Process) -> None:
+    process.call("publish_due_leaves", b"", b"<", b",", b">")
+    time.sleep(0.01)  # it hears of them
 
 
-def test_leaves_are_given_out_after_three_seconds_and_once(
+def leaves(process: Process, room: bytes) -> list[bytes]:
+    """What the process has heard of leaves in a room, which it has subscribed to."""
+    texts: list[bytes] = []
+    for payload in process.payloads(room):
+        assert payload.startswith(b"\0<")
+        assert payload.endswith(b">")
+        texts += payload[2:-1].split(b",")
+    return sorted(texts)
+
+
+def test_leaves_are_published_after_three_seconds_and_once(
     brokers: Brokers, server: Server, room: bytes
 ) -> None:
     one, other = brokers(), brokers()
+    other.subscribe(room)
     enter(one, room, b"m1", b"ann", b"info")
     enter(one, room, b"m2", b"ann")
     enter(one, room, b"m3", b"bob")
-    enter(one, room, b"m4", b"cyd", events=0)
+    enter(one, room, b"m4", b"cyd", is_told=False)
     enter(one, room, b"m5", b"dan")
     for member in (b"m2", b"m3", b"m4", b"m1"):
         one.call("exit", room, one.name, member)
     enter(one, room, b"m5", b"eve")  # dan is gone
     assert enter(other, room, b"m6", b"bob") == 0, "it is back in time"
     assert enter(other, room, b"m7", b"cyd") == 1, "no leave is told of it"
-    found: list[Any] = []
 
     def look() -> bool:
-        found.extend(leaves(other, room) + leaves(one, room))
-        return len(found) >= 2
+        publish_leaves(other)
+        publish_leaves(one)
+        return bool(other.payloads(room))
 
     passed = server.wait_until(look, 10)
     assert 2.5 <= passed <= 4.5
-    assert sorted(found) == [[room, b"m1", b"ann", b"info"], [room, b"m5", b"dan", b""]]
-    assert leaves(one, room) == []
+    assert leaves(other, room) == [b"ann", b"dan"]
+    assert len(other.payloads(room)) == 1
     assert enter(other, room, b"m1", b"ann") == 1, "its leave has been told"
     assert other.call("exit", room, other.name, b"m6") == 1
     server.wait(3.3)
-    assert enter(other, room, b"m6", b"bob") == 0, "its leave was due, but nobody has told it"
-    assert leaves(one, room) == []
+    assert enter(other, room, b"m6", b"bob") == 0, "its leave was due, and was not asked for"
+    server.wait(1)
+    publish_leaves(one)
+    assert other.call("publish", room, b"<last>") == 1
+    other.wait_for(lambda: b"last" in leaves(other, room))
+    assert leaves(other, room) == [b"ann", b"dan", b"last"]
 
 
-def test_leaves_that_are_due_are_given_to_one_of_many(
+def test_leaves_that_are_due_in_many_channels_are_published_once(
     brokers: Brokers, server: Server, room: bytes
 ) -> None:
     processes = [brokers() for _ in range(4)]
-    for n in range(20):
-        enter(processes[0], room, b"m%d" % n, b"id%d" % n)
+    rooms = [room + b"%d" % n for n in range(40)]
+    processes[0].subscribe(*rooms)
+    for each in rooms:
+        for n in range(3):
+            enter(processes[0], each, b"m%d" % n, b"id%d" % n)
     processes[0].call("reap", b"", processes[0].name)
     server.wait(3.3)
-    found: list[Any] = []
     together = Barrier(len(processes))
 
-    def take(process: Process) -> None:
+    def ask(process: Process) -> None:
         together.wait(10)
         for _ in range(20):
-            found.extend(leaves(process, room))
+            publish_leaves(process)
 
-    in_threads(take, processes)
-    assert sorted(leave[1] for leave in found) == sorted(b"m%d" % n for n in range(20))
+    def are_all_there() -> bool:
+        in_threads(ask, processes)
+        return all(processes[0].payloads(each) for each in rooms)
+
+    server.wait_until(are_all_there, 3)
+    for each in rooms:
+        assert leaves(processes[0], each) == [b"id0", b"id1", b"id2"]
+
+
+def test_leaves_of_many_bytes_are_several_messages(
+    process: Process, server: Server, room: bytes
+) -> None:
+    process.subscribe(room)
+    identities = [b"%03d" % n + bytes(1000) for n in range(600)]
+    for each in identities:
+        enter(process, room, each[:3], each)
+    process.call("reap", b"", process.name)
+    server.wait(3.3)
+
+    def look() -> bool:
+        publish_leaves(process)
+        return sum(map(len, process.payloads(room))) > 600_000
+
+    server.wait_until(look, 5)
+    assert leaves(process, room) == identities
+    assert len(process.payloads(room)) == 3
 
 
 def test_members_of_a_process_without_a_lease_are_hidden(
@@ -470,18 +514,23 @@ def test_a_process_that_is_reaped(
     enter(process, room, b"m3", b"bob", holder=dead)
     enter(process, room, b"m4", b"bob")
     enter(process, room + b"2", b"m1", b"ann", holder=dead)
-    enter(process, b"u:" + token, b"m1", events=0, holder=dead)
+    enter(process, b"u:" + token, b"m1", is_told=False, holder=dead)
     assert process.call("reap", b"", dead) == 5
     assert process.call("reap", b"", dead) == 0
     assert process.call("members", room, 0) == [[b"m4", b"bob", b""]]
     assert process.call("count", room + b"2") == 0
     assert process.call("count", b"u:" + token) == 0
     assert enter(process, room + b"2", b"m9", b"ann") == 0, "it is back in time"
+    process.subscribe(room, room + b"2")
     server.wait(3.3)
-    [left] = leaves(process, room)
-    assert left[0] == room
-    assert left[1] in (b"m1", b"m2")
-    assert left[2] == b"ann"
+
+    def look() -> bool:
+        publish_leaves(process)
+        return bool(process.payloads(room))
+
+    server.wait_until(look, 3)
+    assert leaves(process, room) == [b"ann"]
+    assert leaves(process, room + b"2") == []
 
 
 def test_the_members_of_a_process_that_closes_are_gone(brokers: Brokers, room: bytes) -> None:

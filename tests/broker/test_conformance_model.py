@@ -9,7 +9,7 @@ import secrets
 from typing import Any
 
 import pytest
-from broker_model import Channel, Leave, Member, Model
+from broker_model import Channel, Member, Model
 from broker_process import Process
 from broker_servers import Server
 from hypothesis import HealthCheck, note, settings
@@ -195,7 +195,7 @@ class Brokers(RuleBasedStateMachine):
         info: bytes,
     ) -> None:
         before = b"" if previous is None else self.names[previous]
-        events = channel[:2] == b"g:"
+        leave = identity if channel[:2] == b"g:" else b""
         assert self.call(
             "enter",
             self.named(channel),
@@ -204,9 +204,9 @@ class Brokers(RuleBasedStateMachine):
             member,
             identity,
             info,
-            events,
+            leave,
         ) == self.model.enter(
-            Member(channel, self.names[process], member, identity, info, events), before
+            Member(channel, self.names[process], member, identity, info, leave), before
         )
 
     @rule(channel=rooms, process=names, member=members)
@@ -237,17 +237,10 @@ class Brokers(RuleBasedStateMachine):
 
     @precondition(lambda self: self.has_clock)
     @rule()
-    def take_due_leaves(self) -> None:
-        due = [
-            Leave(0, leave[0][:2] + leave[0][2:].removeprefix(self.token), *leave[1:])
-            for leave in self.call("take_due_leaves", self.named(b"g:r"))
-            if self.token in leave[0]
-        ]
-        expected = [
-            Leave(0, each.channel, each.member, each.identity, each.info)
-            for each in self.model.take_due_leaves()
-        ]
-        assert sorted(map(repr, due)) == sorted(map(repr, expected))
+    def publish_due_leaves(self) -> None:
+        self.call("publish_due_leaves", b"", b"<", b",", b">")
+        for channel, texts in self.model.take_due_leaves().items():
+            self.goes_out(channel, b"\0<" + b",".join(texts) + b">")
 
     # -- data
 

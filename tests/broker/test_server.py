@@ -124,11 +124,22 @@ def test_a_link_that_ends_has_no_subscriptions_left(connect):
 
 def test_a_link_that_ends_has_no_members_left(connect):
     one, two = connect(b"one"), connect(b"two")
-    assert two.ask(b"ENTER", b"g:a", b"two", b"", b"member", b"identity", b"{}", b"0") == 1
+    assert two.ask(b"ENTER", b"g:a", b"two", b"", b"member", b"identity", b"{}", b"") == 1
     assert one.ask(b"MEMBERS", b"g:a", b"0") == [[b"member", b"identity", b"{}"]]
     two.socket.close()
     until(lambda: one.ask(b"MEMBERS", b"g:a", b"0") == [], 1)
     assert one.ask(b"COUNT", b"g:a") == 0
+
+
+def test_leaves_are_out_although_the_process_that_asked_for_them_ends(connect):
+    one, other = connect(b"one"), connect(b"other")
+    one.ask(b"SUBSCRIBE", b"g:a")
+    assert one.ask(b"ENTER", b"g:a", b"one", b"", b"m", b"anna", b"", b"anna") == 1
+    assert one.ask(b"EXIT", b"g:a", b"one", b"m") == 1
+    time.sleep(3.1)
+    other.send(b"PUBLISH_DUE_LEAVES", b"", b"<", b",", b">")
+    other.socket.close()
+    assert one.read() == [b"message", b"g:a", b"\0<anna>"]
 
 
 def test_a_client_that_does_not_read_is_cut_and_the_others_hear_everything(process, connect):
@@ -272,7 +283,7 @@ def hasty() -> Iterator[BrokerProcess]:
 def test_a_client_that_says_nothing_is_cut(hasty):
     silent, speaks = Client(hasty.path, b"silent"), Client(hasty.path, b"speaks")
     with silent.socket, speaks.socket:
-        assert silent.ask(b"ENTER", b"g:room", b"silent", b"", b"m", b"anna", b"", b"1") == 1
+        assert silent.ask(b"ENTER", b"g:room", b"silent", b"", b"m", b"anna", b"", b"leave") == 1
         end = time.monotonic() + 1.2
         while time.monotonic() < end:
             assert speaks.ask(b"PING") == b"PONG"

@@ -66,19 +66,20 @@ def test_entries_that_live_longer_than_a_position_keep_it(kept: Kept) -> None:
     assert kept("history", b"g:a", b"recoverable", b"", 0, 0, 0) == [b"", 0, 1, []]
 
 
-def test_a_leave_that_nobody_takes_is_forgotten(kept: Kept) -> None:
+def test_a_leave_that_was_not_asked_for_is_forgotten(kept: Kept) -> None:
     for identity in (b"ann", b"bob"):
-        kept("enter", b"g:a", b"p", b"", identity, identity, b"", 1)
+        kept("enter", b"g:a", b"p", b"", identity, identity, b"", identity)
     kept("exit", b"g:a", b"p", b"ann")
     kept.now = 100.0
     kept("exit", b"g:a", b"p", b"bob")
     kept.now = 310.0
-    assert kept("take_due_leaves", b"g:a") == [[b"g:a", b"bob", b"bob", b""]]
+    assert kept("publish_due_leaves", b"", b"<", b",", b">") == 1
+    assert kept.delivered == [(b"g:a", b"\0<bob>")]
 
 
 def test_a_lease_of_no_milliseconds_lasts_until_reap(kept: Kept) -> None:
     kept("renew", b"", b"p", 0)
-    kept("enter", b"g:a", b"p", b"", b"m", b"ann", b"", 1)
+    kept("enter", b"g:a", b"p", b"", b"m", b"ann", b"", b"leave")
     kept.now = 1000 * DAY
     assert kept("count", b"g:a") == 1
     assert kept("reap", b"", b"p") == 1
@@ -111,13 +112,13 @@ def values_with_shorter_and_shorter_lives(kept: Kept, n: int) -> None:
 
 
 def members(kept: Kept, n: int) -> None:
-    kept("enter", b"g:%d" % n, b"p%d" % n, b"", b"m", b"ann", b"", 1)
+    kept("enter", b"g:%d" % n, b"p%d" % n, b"", b"m", b"ann", b"", b"leave")
     kept("reap", b"", b"p%d" % n)
     kept.now += 5
 
 
 def members_without_events(kept: Kept, n: int) -> None:
-    kept("enter", b"u:%d" % n, b"p", b"", b"m", b"ann", b"", 0)
+    kept("enter", b"u:%d" % n, b"p", b"", b"m", b"ann", b"", b"")
     kept("exit", b"u:%d" % n, b"p", b"m")
 
 

@@ -131,7 +131,7 @@ def test_a_declaration_that_is_new_is_known_within_a_moment(
 def test_it_knows_who_is_there(worker: Worker, publisher: Publisher) -> None:
     worker.declare("room", presence=True)
     for channel, info in ((b"g:room", b'{"name":"Ann"}'), (b"u:ann", b"")):
-        worker.call("enter", channel, worker.name, b"", b"abc.1", b"ann", info, 0)
+        worker.call("enter", channel, worker.name, b"", b"abc.1", b"ann", info, b"")
     assert publisher.members("room") == [Member("abc.1", "ann", {"name": "Ann"})]
     assert publisher.count("room") == 1
     assert [publisher.is_online("ann"), publisher.is_online("bob")] == [True, False]

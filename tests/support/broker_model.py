@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 IDEMPOTENCY, LEAVE = 300.0, 3.0
 
 FORGOTTEN = 300.0
-"""A leave that nobody has taken so long after it was due is told no more."""
+"""A leave that was not asked for so long after it was due is told no more."""
 
 
 @dataclass
@@ -45,16 +45,15 @@ class Member:
     name: bytes
     identity: bytes
     info: bytes
-    events: bool
+    leave: bytes
 
 
 @dataclass
 class Leave:
     due: float
     channel: bytes
-    member: bytes
     identity: bytes
-    info: bytes
+    text: bytes
 
 
 @dataclass
@@ -150,9 +149,9 @@ class Model:
         if self.is_present(gone.channel, gone.identity):
             return 0
         waiting = [(each.channel, each.identity) for each in self.leaves]
-        if gone.events and (gone.channel, gone.identity) not in waiting:
+        if gone.leave and (gone.channel, gone.identity) not in waiting:
             due = self.now + LEAVE
-            self.leaves.append(Leave(due, gone.channel, gone.name, gone.identity, gone.info))
+            self.leaves.append(Leave(due, gone.channel, gone.identity, gone.leave))
         return 1
 
     def shown(self, channel: bytes) -> list[list[bytes]]:
@@ -174,9 +173,13 @@ class Model:
             self.exit(each.channel, process, each.name)
         return len(held)
 
-    def take_due_leaves(self) -> list[Leave]:
-        due = [each for each in self.leaves if each.due <= self.now]
-        self.leaves = [each for each in self.leaves if each not in due]
+    def take_due_leaves(self) -> dict[bytes, list[bytes]]:
+        """By channel."""
+        due: dict[bytes, list[bytes]] = {}
+        for each in self.leaves:
+            if each.due <= self.now:
+                due.setdefault(each.channel, []).append(each.text)
+        self.leaves = [each for each in self.leaves if each.due > self.now]
         return due
 
     # -- data

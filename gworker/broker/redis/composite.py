@@ -5,6 +5,7 @@ Those that an application waits for have one deadline for all commands, the firs
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -14,17 +15,25 @@ from gworker.broker.redis.commands import Command
 from gworker.broker.redis.operations import (
     COMMON,
     Names,
+    leaves_keys,
     number_of,
     presence_keys,
     script_command,
 )
 from gworker.broker.redis.partitions import PARTITIONS, partition_of
 from gworker.broker.redis.routing import Router
+from gworker.errors import BrokerDown
 
 # Seconds for which the lease of another process that has been looked at is not looked at again.
 LEASE_KNOWN_SECONDS = 2.0
 
 BATCH = 512  # commands that are under way at once
+
+# Milliseconds for which leaves that are due are not asked for again, by any process: a little less
+# than the time after which a process asks.
+SWEEP_MS = 900
+
+FULL_SWEEP = 1000  # leaves in one go of a partition, which may have more of them then
 
 
 class Composite:
@@ -39,6 +48,7 @@ class Composite:
             "members": self.members,
             "keys": self.keys,
             "reap": self.reap,
+            "publish_due_leaves": self.publish_due_leaves,
         }
 
     def count(self, channel: bytes) -> int:
@@ -81,6 +91,37 @@ class Composite:
         self._router.submit(lease).wait()
         self._leases.pop(process, None)
         return sum(cast(int, reply) for is_removal, reply in removals if is_removal)
+
+    def publish_due_leaves(self, channel: bytes, head: bytes, separator: bytes, tail: bytes) -> int:
+        """Of all partitions; unless a process has done so within SWEEP_MS, as each of them asks for
+        it again and again."""
+        key, milliseconds = self._names.sweep, b"%d" % SWEEP_MS
+        lock = Command(COMMON, (b"SET", key, b"", b"NX", b"PX", milliseconds), waits=True)
+        if self._router.submit(lock).wait() is None:
+            return 0
+        published = 0
+        partitions = list(range(PARTITIONS))
+        while partitions:
+            counts = self._publish_leaves_of(partitions, head, separator, tail)
+            published += sum(counts.values())
+            partitions = [each for each, count in counts.items() if count >= FULL_SWEEP]
+        return published
+
+    def _publish_leaves_of(self, partitions: Iterable[int], *words: bytes) -> dict[int, int]:
+        waiting: dict[int, Command] = {}
+        counts: dict[int, int] = {}
+        for partition in partitions:
+            prefix = self._names.prefixes[partition]
+            keys = leaves_keys(prefix)
+            # A server that is down publishes them when it is up.
+            with contextlib.suppress(BrokerDown):
+                waiting[partition] = self._router.submit(
+                    script_command("publish_due_leaves", partition, keys, [prefix, *words])
+                )
+        for partition, command in waiting.items():
+            with contextlib.suppress(BrokerDown):
+                counts[partition] = cast(int, command.wait())
+        return counts
 
     def _removals(
         self, touched: Iterable[tuple[int, Reply]], process: bytes

@@ -39,6 +39,7 @@ class Names:
         self.start = len(self.prefixes[0])  # where the channel begins in its name
         self.conf = self.prefixes[COMMON] + b"conf"
         self.leases = self.prefixes[COMMON] + b"workers"
+        self.sweep = self.prefixes[COMMON] + b"sweep"
 
     def of(self, channel: bytes) -> bytes:
         return self.prefixes[partition_of(channel)] + channel
@@ -137,28 +138,27 @@ def presence_keys(prefix: bytes, channel: bytes, process: bytes) -> list[bytes]:
         prefix + b"pi:" + channel,
         prefix + b"pn:" + channel,
         prefix + b"w:" + process,
-        prefix + b"lv",
-        prefix + b"lw",
+        *leaves_keys(prefix),
     ]
+
+
+def leaves_keys(prefix: bytes) -> list[bytes]:
+    return [prefix + b"lv", prefix + b"lw"]
 
 
 def _enter(
     prefix: bytes, channel: bytes, process: bytes, previous: bytes, member: bytes,
-    identity: bytes, info: bytes, events: bytes,
+    identity: bytes, info: bytes, leave: bytes,
 ) -> _Shape:  # fmt: skip
     keys = presence_keys(prefix, channel, process)
     if previous and previous != process:
         keys += [prefix + b"p:" + channel + b":" + previous, prefix + b"w:" + previous]
-    return keys, [channel, process, previous, member, identity, info, events]
+    return keys, [channel, process, previous, member, identity, info, leave]
 
 
 def _exit(prefix: bytes, channel: bytes, process: bytes, member: bytes) -> _Shape:
     keys = presence_keys(prefix, channel, process)
     return keys, [channel, process, member]
-
-
-def _take_due_leaves(prefix: bytes, channel: bytes) -> _Shape:
-    return [prefix + b"lv", prefix + b"lw"], []
 
 
 def _data(prefix: bytes, channel: bytes, *arguments: bytes) -> _Shape:
@@ -185,7 +185,6 @@ _SHAPES: dict[str, Callable[..., _Shape]] = {
     "rotate": _rotate,
     "enter": _enter,
     "exit": _exit,
-    "take_due_leaves": _take_due_leaves,
     "renew": _renew,
     "declare": _declare,
     "declarations": _declare,

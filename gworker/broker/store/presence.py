@@ -1,4 +1,4 @@
-"""Members of channels, the leases of the processes that hold them, and leaves to be told."""
+"""Members of channels, the leases of the processes that hold them, and leaves."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from gworker.broker.interface import Reply
+from gworker.broker.interface import FLEETING, Reply
 from gworker.broker.store.arguments import seconds_of
 
 # Seconds from the exit of the last member of an identity to its leave.
 LEAVE_SECONDS = 3.0
 
-# Seconds after which a leave that no process has taken is dropped: none is there to hear of it.
+# Seconds after which a leave that was due is dropped: no process has asked for it, so none is there
+# to hear of it.
 FORGOTTEN_LEAVE_SECONDS = 300.0
+
+# Bytes of leaves in one message; more make a further one.
+LEAVES_BYTES = 1 << 18
 
 
 class _Leave(NamedTuple):
     due: float
-    member: bytes
-    info: bytes
+    text: bytes
 
 
 class _Member(NamedTuple):
     identity: bytes
     info: bytes
-    events: bool
+    leave: bytes
 
 
 class _Room:
@@ -56,9 +59,10 @@ class _Room:
 
 
 class Presence:
-    """now: the time, in seconds; `drop_expired` has been called with it."""
+    """deliver: see `Store`. now: the time, in seconds; `drop_expired` has been called with it."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, deliver: Callable[[bytes, bytes], int], now: Callable[[], float]) -> None:
+        self._deliver = deliver
         self._now = now
         self._rooms: dict[bytes, _Room] = {}
         self._leases: dict[bytes, float] = {}
@@ -74,12 +78,13 @@ class Presence:
         member: bytes,
         identity: bytes,
         info: bytes,
-        events: bytes,
+        leave: bytes,
     ) -> int:
         """A member is there, with this identity and info, and `process` holds it.
 
-        previous: the process that held it until now, b"" for none. events: 1 if its leave will be
-        told. Returns 1 if no member had this identity, and no leave of it was waiting.
+        previous: the process that held it until now, b"" for none. leave: what tells of
+        its leave, b"" if nothing does. Returns 1 if no member had this identity, and no leave of it
+        was waiting.
         """
         now = self._now()
         room = self._rooms.get(channel)
@@ -93,14 +98,14 @@ class Presence:
         if previous:
             self._remove(room, channel, previous, member, now)
         self._rooms[channel] = room
-        room.members.setdefault(process, {})[member] = _Member(identity, info, events == b"1")
+        room.members.setdefault(process, {})[member] = _Member(identity, info, leave)
         self._rooms_of.setdefault(process, {})[channel] = None
         return int(is_new)
 
     def exit(self, channel: bytes, process: bytes, member: bytes) -> int:
         """A member is gone, if `process` holds it. Returns 1 if its identity is gone with it.
 
-        If leaves are told, this one is in 3 seconds, unless the identity enters again.
+        If something tells of its leave, that is due in 3 seconds, unless the identity enters again.
         """
         now = self._now()
         room = self._rooms.get(channel)
@@ -120,16 +125,24 @@ class Presence:
         """How many `members` would show."""
         return sum(map(len, self._held(channel)))
 
-    def take_due_leaves(self, channel: bytes) -> list[Reply]:
-        """Channel, member, identity and info of those that left 3 seconds ago. Each is given out
-        once, and its caller tells it. channel: any in the partition; here there is one."""
+    def publish_due_leaves(self, channel: bytes, head: bytes, separator: bytes, tail: bytes) -> int:
+        """Publish what tells of the leaves that are due, each once: those of a channel in one
+        message, between `head` and `tail`. Returns how many those were.
+
+        They are out when they are no longer here, so that a process that ends loses none.
+        """
         now = self._now()
         leaves = self._leaves
-        due: list[Reply] = []
+        due: dict[bytes, list[bytes]] = {}
+        count = 0
         while leaves and next(iter(leaves.values())).due <= now:
-            (of, identity), leave = leaves.popitem(last=False)
-            due.append([of, leave.member, identity, leave.info])
-        return due
+            (of, _), leave = leaves.popitem(last=False)
+            due.setdefault(of, []).append(leave.text)
+            count += 1
+        for of, texts in due.items():
+            for some in _slices(texts):
+                self._deliver(of, FLEETING + head + separator.join(some) + tail)
+        return count
 
     def renew(self, channel: bytes, process: bytes, ttl_ms: bytes) -> int:
         """Give a process a lease; 0 milliseconds last until `reap`. Returns 1 if it had one."""
@@ -174,12 +187,20 @@ class Presence:
             if not room.members:
                 del self._rooms[channel]
         is_gone = room.count_out(member.identity)
-        if is_gone and member.events:
-            due = now + LEAVE_SECONDS
-            self._leaves[channel, member.identity] = _Leave(due, name, member.info)
+        if is_gone and member.leave:
+            self._leaves[channel, member.identity] = _Leave(now + LEAVE_SECONDS, member.leave)
         return is_gone
 
     def drop_expired(self, now: float) -> None:
         leaves = self._leaves
         while leaves and next(iter(leaves.values())).due <= now - FORGOTTEN_LEAVE_SECONDS:
             leaves.popitem(last=False)
+
+
+def _slices(texts: list[bytes]) -> Iterator[list[bytes]]:
+    start = size = 0
+    for place, text in enumerate(texts, 1):
+        size += len(text)
+        if size >= LEAVES_BYTES or place == len(texts):
+            yield texts[start:place]
+            start, size = place, 0

@@ -27,7 +27,7 @@ class Store:
     ) -> None:
         self._clock = clock
         self._messages = messages = Messages(deliver, self._now)
-        self.presence = presence = Presence(self._now)
+        self.presence = presence = Presence(deliver, self._now)
         self._values = values = Values(self._now)
         declarations = Declarations()
         self.operations: dict[str, Callable[..., Reply]] = {
@@ -42,7 +42,7 @@ class Store:
                 presence.exit,
                 presence.members,
                 presence.count,
-                presence.take_due_leaves,
+                presence.publish_due_leaves,
                 presence.renew,
                 presence.reap,
                 values.get,

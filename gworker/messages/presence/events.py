@@ -1,11 +1,11 @@
-"""Events of presence: that members have come to groups, and gone. All processes hear of them on the
-channel of the group, so that they see them in one order."""
+"""Events of presence: that members have come to groups. All processes hear of them on the channel
+of the group, as of leaves (`due_leaves`), so that they see them in one order."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from gworker.broker.interface import Broker
@@ -23,71 +23,41 @@ COLLECTED_SECONDS: Final = 0.05
 FRAME_BYTES: Final = 1 << 18
 
 
-class _Events:
-    """What is to be published of one group: members by their identity. Leaves come first."""
-
-    __slots__ = ("joined", "left")
-
-    def __init__(self) -> None:
-        self.joined: dict[bytes, Member] = {}
-        self.left: dict[bytes, Member] = {}
-
-    def leave(self, identity: bytes, member: Member) -> None:
-        # One of which no join was published has no leave.
-        if self.joined.pop(identity, None) is None:
-            self.left[identity] = member
-
-    def add(self, later: _Events) -> None:
-        for identity, member in later.left.items():
-            self.leave(identity, member)
-        self.joined.update(later.joined)
-
-    def frames(self) -> list[bytes]:
-        bodies = []
-        joined: list[Member] = []
-        left: list[Member] = []
-        size = 0
-        for members, part in ((self.left.values(), left), (self.joined.values(), joined)):
-            for member in members:
-                part.append(member)
-                size += len(json.dumps(member))
-                if size >= FRAME_BYTES:
-                    bodies.append(order_body(presence_order(joined, left)))
-                    joined.clear()
-                    left.clear()
-                    size = 0
-        if joined or left:
-            bodies.append(order_body(presence_order(joined, left)))
-        return bodies
+def _frames(joined: Collection[Member]) -> list[bytes]:
+    bodies = []
+    part: list[Member] = []
+    size = 0
+    for member in joined:
+        part.append(member)
+        size += len(json.dumps(member))
+        if size >= FRAME_BYTES:
+            bodies.append(order_body(presence_order(part, [])))
+            part.clear()
+            size = 0
+    if part:
+        bodies.append(order_body(presence_order(part, [])))
+    return bodies
 
 
 class EventPublisher:
-    """The events that one process publishes. on_unpublished: called when the broker does not take
+    """The joins that one process publishes. on_unpublished: called when the broker does not take
     them; they are published with the next."""
 
     def __init__(self, broker: Broker, host: Host, on_unpublished: Callable[[], None]) -> None:
         self._broker = broker
         self._host = host
         self._on_unpublished = on_unpublished
-        self._events: dict[bytes, _Events] = {}  # by channel
+        self._joined: dict[bytes, dict[bytes, Member]] = {}  # by channel and identity
         self._is_collecting = False
 
     def join(self, channel: bytes, identity: bytes, member: Member) -> None:
         """Publish it soon, with others."""
-        self._events.setdefault(channel, _Events()).joined[identity] = member
+        self._joined.setdefault(channel, {})[identity] = member
         self.publish_soon()
-
-    def leave(self, channel: bytes, identity: bytes, member: Member) -> None:
-        """Publish it with the next `publish`."""
-        self._events.setdefault(channel, _Events()).leave(identity, member)
-
-    @property
-    def has_leaves(self) -> bool:
-        return any(each.left for each in self._events.values())
 
     def publish_soon(self) -> None:
         """Publish what there is, and what comes in the next moment."""
-        if self._events and not self._is_collecting and not self._host.has_ended:
+        if self._joined and not self._is_collecting and not self._host.has_ended:
             self._is_collecting = True
             in_background(self._publish_collected)
 
@@ -98,12 +68,13 @@ class EventPublisher:
 
     def publish(self) -> None:
         """Publish what there is."""
-        events, self._events = self._events, {}
-        unpublished = dict(events)
+        joined, self._joined = self._joined, {}
+        unpublished = dict(joined)
         calls = []
         try:
-            for channel, each in events.items():
-                answers = [self._broker.submit("publish", channel, body) for body in each.frames()]
+            for channel, members in joined.items():
+                bodies = _frames(members.values())
+                answers = [self._broker.submit("publish", channel, body) for body in bodies]
                 calls.append((channel, answers))
             for channel, answers in calls:
                 for answer in answers:
@@ -111,12 +82,12 @@ class EventPublisher:
                 del unpublished[channel]
         except (BrokerDown, BrokerError):
             self._on_unpublished()
-            for channel, each in self._events.items():
-                unpublished.setdefault(channel, _Events()).add(each)
-            self._events = unpublished
+            for channel, members in self._joined.items():
+                unpublished.setdefault(channel, {}).update(members)
+            self._joined = unpublished
 
     def end(self) -> None:
         """The process ends: what is collected goes out with the last that is sent."""
-        for channel, events in self._events.items():
-            for body in events.frames():
+        for channel, members in self._joined.items():
+            for body in _frames(members.values()):
                 self._broker.post("publish", channel, body)

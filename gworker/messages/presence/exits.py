@@ -10,7 +10,9 @@ from gworker.broker.interface import Answer, Broker
 from gworker.errors import BrokerDown, BrokerError
 from gworker.messages.background import in_background
 from gworker.messages.channels import GROUP
+from gworker.messages.presence.due_leaves import leave_of
 from gworker.messages.presence.lost_data import LostData
+from gworker.messages.queries import member_of
 
 # Rounds for which an exit is remembered that the broker has confirmed: until the leave is
 # published, and some more, as a broker that is up again may take a moment to see that it has lost
@@ -38,20 +40,20 @@ class Exit(NamedTuple):
 class Exits:
     """Those of one process.
 
-    on_submitted: called with a group whose leave is due soon. on_unsent: called when the broker
-    could not be told of one; `announce` does that.
+    on_recent: called when rounds have to be counted, by `next_round`. on_unsent: called when the
+    broker could not be told of one; `announce` does that.
     """
 
     def __init__(
         self,
         broker: Broker,
         lost: LostData,
-        on_submitted: Callable[[bytes], None],
+        on_recent: Callable[[], None],
         on_unsent: Callable[[], None],
     ) -> None:
         self._broker = broker
         self._lost = lost
-        self._on_submitted = on_submitted
+        self._on_recent = on_recent
         self._on_unsent = on_unsent
         self._under_way: deque[tuple[Answer, Exit]] = deque()
         self._is_confirming = False
@@ -100,7 +102,8 @@ class Exits:
         if one.was_known and one.channel.startswith(GROUP) and one.channel in self._lost:
             # The broker knows nothing of a member that has gone meanwhile: it comes, and goes.
             again = one._replace(process=self._broker.process)
-            self._broker.submit("enter", one.channel, again.process, b"", *one.entry, b"1")
+            leave = leave_of(member_of(one.entry))
+            self._broker.submit("enter", one.channel, again.process, b"", *one.entry, leave)
             self._submit(again)
         elif one.process == self._broker.process:
             self._submit(one)
@@ -108,8 +111,6 @@ class Exits:
     def _submit(self, one: Exit) -> None:
         call = self._broker.submit("exit", one.channel, one.process, one.entry.name)
         self._under_way.append((call, one))
-        if one.channel.startswith(GROUP):
-            self._on_submitted(one.channel)
         if not self._is_confirming:
             self._is_confirming = True
             in_background(self._confirm)
@@ -124,6 +125,7 @@ class Exits:
             else:
                 if one.channel.startswith(GROUP):
                     self._recent[-1].append(one)
+                    self._on_recent()
             self._under_way.popleft()
         self._is_confirming = False
 

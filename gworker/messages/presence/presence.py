@@ -1,12 +1,13 @@
 """What one process tells the broker of its members, in the groups that are declared with presence
 and of users.
 
-A join is published by the process that has it (`events`), a leave by the first process that finds
-it due (`due_leaves`), 3 seconds later. Both go to the channel of the group.
+A join is published by the process that has it (`events`), a leave by the broker, 3
+seconds later (`due_leaves`). Both go to the channel of the group.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -18,13 +19,13 @@ from gworker.messages.channels import GROUP, USER, Channel, Channels
 from gworker.messages.host import Host
 from gworker.messages.membership import Membership
 from gworker.messages.presence.callbacks import PresenceCallbacks
-from gworker.messages.presence.due_leaves import DueLeaves
+from gworker.messages.presence.due_leaves import leave_of, publish_due_leaves
 from gworker.messages.presence.events import EventPublisher
 from gworker.messages.presence.exits import Entry, Exit, Exits
 from gworker.messages.presence.lost_data import LostData
 from gworker.messages.queries import member_of
 
-# Seconds between two rounds, in which leaves are asked for.
+# Seconds between two rounds, in which leaves that are due are asked for.
 ROUND_SECONDS: Final = 1.0
 
 # Seconds between two announcements to a broker that is up and misses some.
@@ -73,8 +74,7 @@ class Presence:
         self._groups: dict[Channel, None] = {}  # with members here
         self._lost = LostData(broker)
         self._events = EventPublisher(broker, host, self._is_untold)
-        self._leaves = DueLeaves(broker, self._events)
-        self._exits = Exits(broker, self._lost, self._expect_leave, self._is_untold)
+        self._exits = Exits(broker, self._lost, self._run_rounds_soon, self._is_untold)
         self._runs_rounds = False
         self.changed = PresenceCallbacks(host).changed
 
@@ -118,9 +118,9 @@ class Presence:
         self, channel: Channel, connection: Any, membership: Membership, previous: bytes = b""
     ) -> Entering:
         entry = self._entry(channel, connection, membership)
-        events = b"1" if channel.kind == GROUP else b"0"
+        leave = leave_of(member_of(entry)) if channel.kind == GROUP else b""
         process = self._broker.process
-        answer = self._broker.submit("enter", channel.name, process, previous, *entry, events)
+        answer = self._broker.submit("enter", channel.name, process, previous, *entry, leave)
         return Entering(channel, connection, entry, answer)
 
     def _entry(self, channel: Channel, connection: Any, membership: Membership) -> Entry:
@@ -217,15 +217,6 @@ class Presence:
 
     # ---- rounds: what is due, and what could not be told
 
-    def look_for_leaves(self) -> None:
-        """Another process has lost its members: their leaves are due soon."""
-        for channel in self._groups:
-            self._expect_leave(channel.name)
-
-    def _expect_leave(self, channel: bytes) -> None:
-        self._leaves.expect(channel)
-        self._run_rounds_soon()
-
     def _is_untold(self) -> None:
         # A broker that is down will be told when it is up; one that has missed a call, by and by.
         self.is_dirty = True
@@ -246,14 +237,18 @@ class Presence:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._groups or self._leaves or self.is_dirty or self._exits.has_recent)
+        return bool(self._groups or self.is_dirty or self._exits.has_recent)
 
     def _run_round(self) -> None:
         for channel in [each for each in self._groups if not each.members]:
             del self._groups[channel]
         if self._broker.state == "down" or self._host.has_ended:
             return
-        self._leaves.publish([each.name for each in self._groups])
+        # Joins that could not be published come before the leaves of the same members.
+        self._events.publish()
+        if self._groups:
+            with contextlib.suppress(*UNTOLD):  # what is due is due in the next round
+                publish_due_leaves(self._broker)
         self._exits.next_round()
         if self.is_dirty and time.monotonic() - self._announced_at >= AGAIN_SECONDS:
             self._announced_at = time.monotonic()

@@ -22,7 +22,7 @@ from servers import free_port
 from gworker.broker.redis import lease, subscriptions
 from gworker.broker.redis.broker import RedisBroker
 from gworker.broker.redis.check import examine
-from gworker.broker.redis.partitions import SLOT_OF_PARTITION, partition_of
+from gworker.broker.redis.partitions import PARTITIONS, SLOT_OF_PARTITION, partition_of
 from gworker.broker.url import parse
 from gworker.errors import BrokerDown, BrokerError
 
@@ -430,6 +430,23 @@ def test_a_subscriber_that_does_not_read_is_cut_and_told(single: Server, connect
         other.call("publish", ROOM, b"x" * 500_000)
     held.set()
     process.wait_for(lambda: process.interrupted, 10)
+
+
+def test_leaves_in_all_partitions_are_published_in_time(single: Server, connect: Connect) -> None:
+    process, other = connect(single.url), connect(single.url)
+    rooms = {partition_of(b"g:%d" % n): b"g:%d" % n for n in range(2000)}
+    assert len(rooms) == PARTITIONS
+    process.subscribe(*rooms.values())
+    for room in rooms.values():
+        enter(other, room, b"m")
+    other.broker.close()
+    gone = time.monotonic()
+    # As a process asks, each second.
+    while not all(process.payloads(room) for room in rooms.values()):
+        assert time.monotonic() - gone < 4.2
+        process.call("publish_due_leaves", b"", b"<", b",", b">")
+        time.sleep(1)
+    assert {process.payloads(room)[0] for room in rooms.values()} == {b"\0<1>"}
 
 
 # -- several servers

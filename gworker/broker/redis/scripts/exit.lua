@@ -5,4 +5,4 @@ local was = take(ARGV[1], ARGV[2], ARGV[3], KEYS[1], KEYS[4])
 if not was then
   return {0, 0}
 end
-return {forget(ARGV[1], ARGV[3], was), redis.call('HINCRBY', KEYS[4], '', 1)}
+return {forget(ARGV[1], was), redis.call('HINCRBY', KEYS[4], '', 1)}

@@ -1,4 +1,5 @@
 #!lua flags=no-writes
+-- common: lengths
 -- KEYS: members of each process
 -- ARGV: limit (0: all)
 local limit, answer = tonumber(ARGV[1]), {}
@@ -8,12 +9,9 @@ for _, key in ipairs(KEYS) do
     if limit > 0 and #answer >= limit then
       return answer
     end
-    local length, start = string.match(flat[i + 1], '^.(%d+):()')
-    answer[#answer + 1] = {
-      flat[i],
-      string.sub(flat[i + 1], start, start + length - 1),
-      string.sub(flat[i + 1], start + length),
-    }
+    local identity, rest = split(flat[i + 1])
+    local _, info = split(rest)
+    answer[#answer + 1] = {flat[i], identity, info}
   end
 end
 return answer

@@ -3,7 +3,7 @@
 -- ARGV: channel, process
 local held = redis.call('HGETALL', KEYS[1])
 for i = 1, #held, 2 do
-  forget(ARGV[1], held[i], held[i + 1])
+  forget(ARGV[1], held[i + 1])
 end
 redis.call('UNLINK', KEYS[1])
 redis.call('HDEL', KEYS[2], ARGV[2])

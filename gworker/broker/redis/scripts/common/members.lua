@@ -1,20 +1,20 @@
 -- KEYS: members of the process, members by process, members by identity, channels of the process,
---       leaves, what they tell
--- A member is kept as: events, length of the identity, a colon, the identity, the info. What a
--- leave tells is kept alike.
+--       leaves, what tells of them
+-- A member is kept as: identity, what tells of its leave ('': nothing), info.
 local LEAVE_MS = 3000
 
 -- A member is no longer held by a process. 1 if its identity is gone with it.
-local function forget(channel, member, was)
-  local identity, info = split(string.sub(was, 2))
+local function forget(channel, was)
+  local identity, rest = split(was)
   if redis.call('HINCRBY', KEYS[3], identity, -1) > 0 then
     return 0
   end
   redis.call('HDEL', KEYS[3], identity)
-  if string.sub(was, 1, 1) == '1' then
+  local text = split(rest)
+  if text ~= '' then
     local leave = with_length(channel) .. identity
     redis.call('ZADD', KEYS[5], now() + LEAVE_MS, leave)
-    redis.call('HSET', KEYS[6], leave, with_length(member) .. info)
+    redis.call('HSET', KEYS[6], leave, text)
   end
   return 1
 end
