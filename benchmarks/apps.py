@@ -5,12 +5,16 @@ BENCH_PORT=9601 gworker benchmarks/apps.py:tcp
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from gworker import Timer, Worker
 from gworker.http import Request, Response
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers"))
+import wsgi as applications
 
 MUCH = b"x" * 8_000_000
 HOLES = os.environ.get("BENCH_HOLES", "/tmp/bench.holes")
@@ -28,6 +32,7 @@ tls = Worker(f"tls://{ADDRESS}", name="tls", tls=TLS)
 hello = Worker(f"http://{ADDRESS}", name="hello")
 https = Worker(f"https://{ADDRESS}", name="https", tls=TLS)
 read = Worker(f"http://{ADDRESS}", name="read")
+wsgi = Worker(f"http://{ADDRESS}", name="wsgi", wsgi=applications.hello)
 respond = Worker(f"http://{ADDRESS}", name="respond")
 document = Worker(f"http://{ADDRESS}", name="document")
 upload = Worker(f"http://{ADDRESS}", name="upload")

@@ -28,7 +28,7 @@ PEERS_PYTHON = PEERS_ENVIRONMENT / "bin" / "python"
 NODE_PATH = str(PEERS_ENVIRONMENT / "node_modules")
 
 MODES = {
-    **dict.fromkeys(("hello", "read", "respond", "document", "upload", "sleepy"), "http"),
+    **dict.fromkeys(("hello", "wsgi", "read", "respond", "document", "upload", "sleepy"), "http"),
     **dict.fromkeys(("slow", "sender"), "http"),
     **dict.fromkeys(("moving", "crowd", "rooms", "apart", "publishers"), "ws"),
     **dict.fromkeys(("sleeper", "both"), "tcp"),
@@ -189,6 +189,7 @@ YARDSTICK = Subject("C echo", yardstick_command, frozenset({"tcp"}))
 
 BODILESS = frozenset({"hello", "read", "respond"})
 HTTP = BODILESS | {"document", "upload"}
+WSGI = HTTP | {"wsgi"}
 
 
 def peer(name: str, services: frozenset[str], packages: str, line: str, tls: str = "") -> Subject:
@@ -218,10 +219,10 @@ PEERS = (
         tls="{certificate} {key}",
     ),
     peer("picows", frozenset({"ws"}), "picows", "streams.py {service} {port}"),
-    peer("bjoern", HTTP, "bjoern", "wsgi.py {service} {port}"),
+    peer("bjoern", WSGI, "bjoern", "wsgi.py {service} {port}"),
     peer(
         "granian",
-        HTTP | {"https"},
+        WSGI | {"https"},
         "granian",
         "-m granian --interface wsgi --port {port} wsgi:{service}",
         tls="--ssl-certificate {certificate} --ssl-keyfile {key}",
@@ -237,10 +238,22 @@ PEERS = (
     peer("socketify", BODILESS | {"ws"}, "socketify", "socketify_app.py {service} {port}"),
     peer(
         "gunicorn gevent",
-        HTTP | {"sleepy", "https"},
+        WSGI | {"sleepy", "https"},
         "gunicorn, gevent, packaging",
         "-m gunicorn -k gevent -b 127.0.0.1:{port} --no-control-socket wsgi:{service}",
         tls="--certfile {certificate} --keyfile {key}",
+    ),
+    peer(
+        "gunicorn gthread",
+        frozenset({"wsgi"}),
+        "gunicorn, packaging",
+        "-m gunicorn -k gthread --threads 8 -b 127.0.0.1:{port} --no-control-socket wsgi:{service}",
+    ),
+    peer(
+        "waitress",
+        frozenset({"wsgi"}),
+        "waitress",
+        "-m waitress --listen 127.0.0.1:{port} --threads 8 wsgi:{service}",
     ),
     Subject(
         "node",

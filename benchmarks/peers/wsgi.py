@@ -39,6 +39,7 @@ def hello(environ: Environ, start_response: StartResponse) -> list[bytes]:
 
 
 https = hello  # over TLS
+wsgi = hello  # the row of servers of such applications
 
 
 def read(environ: Environ, start_response: StartResponse) -> list[bytes]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "IMPLEMENTATION",
+    "ApplicationCore",
     "ConnectionState",
+    "ExchangeCore",
     "HeadersCore",
     "JobState",
     "Poller",
@@ -46,7 +48,9 @@ else:
     from gworker.core import _core as implementation
 
 IMPLEMENTATION = implementation.IMPLEMENTATION
+ApplicationCore = implementation.ApplicationCore
 ConnectionState = implementation.ConnectionState
+ExchangeCore = implementation.ExchangeCore
 HeadersCore = implementation.HeadersCore
 JobState = implementation.JobState
 Poller = implementation.Poller

@@ -28,7 +28,7 @@ from cpython.unicode cimport (
 )
 from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 from posix.unistd cimport close
 
 import os
@@ -42,7 +42,9 @@ from gworker.core.json_text import encode_json
 from gworker.core.parameters import parse_cookies as parse_any_cookies
 from gworker.core.request import split_target
 from gworker.core.status import status_line
-from gworker.core.wsgi import PreparedAnswer, make_environ
+from gworker.core.wsgi import (
+    below, check_status, joined_value, key_of, raise_again, split_path,
+)
 
 IMPLEMENTATION = "compiled"
 
@@ -141,6 +143,7 @@ cdef unsigned char established_state
 
 include "_state.pxi"
 include "_framing.pxi"
+include "_wsgi.pxi"
 include "_exchange.pxi"
 include "_receive.pxi"
 include "_poller.pxi"

@@ -84,8 +84,10 @@ cdef class HttpFraming(Framing):
     cdef int send(self, machine, TransportState io, data) except -2:
         cdef PyObject *head
         cdef Py_ssize_t size
+        cdef bint is_prepared
         # Making these may run other code: what is looked at comes after.
-        body = content_of(data, self.response)
+        is_prepared = isinstance(data, PreparedAnswer)
+        body = (<PreparedAnswer>data).body if is_prepared else content_of(data, self.response)
         cdef bytes common = date(clock())
         head = slot(machine, self.head_of)
         if (
@@ -96,7 +98,11 @@ cdef class HttpFraming(Framing):
             or head == <PyObject *>None
             or head == <PyObject *>self.head_only
             or not is_simple_head(self.heads, head)
-            or not make_answer(&http_answer, data, body, self.response, common)
+            or not (
+                make_prepared(&http_answer, <PreparedAnswer>data, body, common)
+                if is_prepared
+                else make_answer(&http_answer, data, body, self.response, common)
+            )
         ):
             return -1
         set_slot(machine, self.head_of, None)

@@ -24,11 +24,13 @@ from gworker.core.states import (
     register_framing,
     send_to_all,
 )
-from gworker.core.wsgi import PreparedAnswer, make_environ
+from gworker.core.wsgi import ApplicationCore, ExchangeCore, PreparedAnswer, make_environ
 
 __all__ = [
     "IMPLEMENTATION",
+    "ApplicationCore",
     "ConnectionState",
+    "ExchangeCore",
     "HeadersCore",
     "JobState",
     "Poller",

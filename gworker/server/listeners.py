@@ -116,7 +116,7 @@ class WorkerListeners:
             from gworker.wsgi.host import install
 
             address = addresses.parse(url, declared.transport)
-            install(declared, bound_address(listener, address))
+            install(declared, bound_address(listener, address), bool(server.forwarders))
         if is_legacy(handler):
             legacy = LegacyServer(listener, handler)
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
-from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import ConnectionReset
 from gworker.connection.http_protocol import http_protocol, reset_unless_delimited
 from gworker.connection.response_sender import AHEAD, Disconnected
 from gworker.connection.state import ESTABLISHED
-from gworker.core import PreparedAnswer
+from gworker.core import ExchangeCore
 from gworker.http.response import Response
 from gworker.protocols.http.streaming import HttpExchange
 from gworker.wsgi.file_wrapper import FileWrapper
@@ -23,61 +21,32 @@ from gworker.wsgi.file_wrapper import FileWrapper
 if TYPE_CHECKING:
     from gworker.protocols.http.protocol import HttpProtocol
 
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
-
 log = logging.getLogger("gworker")
 
 PIECE = 131072  # bytes of a file that wait for a client at once
 
 
-class Exchange(PreparedAnswer):
+class Exchange(ExchangeCore):
     """The `start_response` of one request, and its answer.
 
-    status is "" until it is called. body: bytes, or None once it is sent in pieces.
+    body: bytes, or None once it is sent in pieces.
     """
 
-    __slots__ = ("_connection", "_is_begun", "_left", "_sleeper", "_was_eof")
-
-    def __init__(self, connection: AnyConnection) -> None:
-        self.status = ""
-        self.fields = []
-        self.body = b""
-        self._connection = connection
-        self._is_begun = False  # the head is sent
-        self._left: int | None = None  # bytes of the content that may still be sent
-        self._sleeper: greenlet | None = None  # what is interrupted when the client goes
-        self._was_eof = connection.io.eof_received
-
-    def __call__(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
-    ) -> Any:
-        """PEP 3333, "The start_response() Callable". Raises AssertionError for a second call
-        without exc_info; what exc_info holds, if the head is sent; and for what cannot be sent
-        TypeError or ValueError."""
-        if exc_info is not None:
-            try:
-                if self._is_begun:
-                    raise exc_info[1].with_traceback(exc_info[2])
-            finally:
-                exc_info = None  # it refers to this frame
-        elif self.status:
-            raise AssertionError("start_response() was called before, without exc_info")
-        self.prepare(status, headers)
-        return self.write
+    __slots__ = ()
 
     # ---- for the environ
 
     def client_disconnected(self) -> bool:
         """True once the client has left: nobody waits for the answer."""
-        connection = self._connection
+        connection = self.connection
         return connection.lifecycle is not ESTABLISHED or connection.io.eof_received
 
     def early_hints(self, headers: Iterable[tuple[str, str]]) -> None:
         """Send 103 (Early Hints, RFC 8297) before the answer. Nothing happens once that has
         begun, or for HTTP/1.0. Raises TypeError or ValueError for what is no header."""
         hints = Response(b"", 103, list(headers))
-        if not self._is_begun and self._connection.lifecycle is ESTABLISHED:
-            self._connection.send(hints)
+        if not self.is_begun and self.connection.lifecycle is ESTABLISHED:
+            self.connection.send(hints)
 
     # ---- sending
 
@@ -85,22 +54,22 @@ class Exchange(PreparedAnswer):
         """Send a piece of the content now. Waits while the client does not take it."""
         if not isinstance(data, bytes):
             raise TypeError(f"an application's content is bytes, not {type(data).__name__}")
-        connection = self._connection
+        connection = self.connection
         if not data or connection.lifecycle is not ESTABLISHED:
             return
         protocol = http_protocol(connection)
-        head = b"" if self._is_begun else self._begin(protocol)
+        head = b"" if self.is_begun else self._begin(protocol)
         if not protocol.is_sending:  # HEAD, 204, 304: the answer is complete without content
             if head:
                 connection.write(head)
             return
-        left = self._left
+        left = self.left
         if left is not None:
             if len(data) > left:
                 if left:
                     log.warning("%r: content beyond its Content-Length is not sent", connection)
                 data = data[:left]
-            self._left = left - len(data)
+            self.left = left - len(data)
         connection.write(head + protocol.encode_part(data) if data else head)
         while connection.io.buffered >= AHEAD:
             if not connection.drain():
@@ -111,9 +80,9 @@ class Exchange(PreparedAnswer):
         self._require_status()
         self.body = None
         head = protocol.encode(self)
-        self._is_begun = True
+        self.is_begun = True
         if protocol.exchange is not None:
-            self._left = protocol.exchange.left
+            self.left = protocol.exchange.left
         return head
 
     def _require_status(self) -> None:
@@ -130,7 +99,7 @@ class Exchange(PreparedAnswer):
             else:
                 self._send_iterable(result)
         except Disconnected:
-            self._connection.destroy()
+            self.connection.destroy()
         finally:
             close = getattr(result, "close", None)
             if close is not None:
@@ -138,7 +107,7 @@ class Exchange(PreparedAnswer):
 
     def _send_whole(self, items: list[bytes] | tuple[bytes, ...]) -> None:
         # All of it is here.
-        if self._is_begun:
+        if self.is_begun:
             for item in items:
                 self.write(item)
             self._end()
@@ -152,39 +121,39 @@ class Exchange(PreparedAnswer):
 
     def send(self) -> None:
         """Send the answer, whose body is whole."""
-        self._is_begun = True
-        if self._connection.lifecycle is ESTABLISHED:
-            self._connection.send(self)
+        self.is_begun = True
+        if self.connection.lifecycle is ESTABLISHED:
+            self.connection.send(self)
 
     def _send_iterable(self, result: Iterable[bytes]) -> None:
-        connection = self._connection
+        connection = self.connection
         protocol = http_protocol(connection)
         exchange = protocol.exchange
         if exchange is None:
             exchange = protocol.exchange = HttpExchange()
         before, exchange.waiter = exchange.waiter, self._look
-        self._sleeper = getcurrent()
+        self.sleeper = getcurrent()
         try:
             self._look()
             for item in result:
-                self._sleeper = None
+                self.sleeper = None
                 if connection.lifecycle is not ESTABLISHED:
                     return
                 self.write(item)
-                if self.client_disconnected() and not self._was_eof:
+                if self.client_disconnected() and not self.had_eof:
                     raise Disconnected
-                self._sleeper = getcurrent()
+                self.sleeper = getcurrent()
         finally:
-            self._sleeper = None
+            self.sleeper = None
             exchange.waiter = before
-        if self._is_begun:
+        if self.is_begun:
             self._end()
         else:
             self._require_status()
             self.send()
 
     def _end(self) -> None:
-        connection = self._connection
+        connection = self.connection
         protocol = http_protocol(connection)
         if connection.lifecycle is ESTABLISHED and protocol.is_sending:
             connection.write(protocol.end_answer())
@@ -192,8 +161,8 @@ class Exchange(PreparedAnswer):
 
     def failed(self) -> None:
         """The application has raised: end the exchange, so that the client sees it."""
-        connection = self._connection
-        if self._is_begun:
+        connection = self.connection
+        if self.is_begun:
             reset_unless_delimited(connection)
         connection.handler_failed("the WSGI application")
 
@@ -202,45 +171,45 @@ class Exchange(PreparedAnswer):
     def _look(self) -> None:
         # Something has happened to the connection.
         if self._has_left():
-            self._connection.server_context.loop.run_callback(self._interrupt)
+            self.connection.server_context.loop.run_callback(self._interrupt)
 
     def _has_left(self) -> bool:
         # A client that had finished sending before the application was called may wait for all of
         # its answer.
-        connection = self._connection
+        connection = self.connection
         if connection.lifecycle is not ESTABLISHED:
             return True
-        if connection.io.eof_received and not self._was_eof:
+        if connection.io.eof_received and not self.had_eof:
             return True
         job = connection.event_job
         return job is not None and any(isinstance(each, ConnectionReset) for each in job.events)
 
     def _interrupt(self) -> None:
-        sleeper, self._sleeper = self._sleeper, None
+        sleeper, self.sleeper = self.sleeper, None
         if sleeper is not None:
             sleeper.throw(Disconnected())
 
     # ---- files
 
     def _send_file(self, descriptor: int, position: int, left: int) -> None:
-        connection = self._connection
+        connection = self.connection
         protocol = http_protocol(connection)
-        if not self._is_begun:
+        if not self.is_begun:
             self._require_status()
             if all(name.lower() != "content-length" for name, _ in self.fields):
                 self.fields.append(("Content-Length", str(left)))
             connection.write(self._begin(protocol))
         if not protocol.is_sending:
             return
-        while connection.lifecycle is ESTABLISHED and self._left != 0:
-            most = PIECE if self._left is None else min(PIECE, self._left)
+        while connection.lifecycle is ESTABLISHED and self.left != 0:
+            most = PIECE if self.left is None else min(PIECE, self.left)
             sent = connection.io.send_file(descriptor, position, most)
             if not sent:
                 break
             position += sent
-            if protocol.exchange is not None and self._left is not None:
-                self._left -= sent
-                protocol.exchange.left = self._left
+            if protocol.exchange is not None and self.left is not None:
+                self.left -= sent
+                protocol.exchange.left = self.left
             if connection.io.buffered and not connection.drain():
                 return
         self._end()

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from gworker.app.worker import Worker
 from gworker.connection.dispatcher import AnyConnection
-from gworker.core import make_environ
+from gworker.core import ApplicationCore, make_environ
 from gworker.http.request import Request
 from gworker.system.address import Address
 from gworker.version import __version__
@@ -29,20 +29,19 @@ LOCAL = ("127.0.0.1", "::1", "")  # what a proxy on this machine connects from; 
 FORWARDED = ("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR")
 
 
-class WsgiHost:
+class WsgiHost(ApplicationCore):
     """Answers each request with what `declared.wsgi` says.
 
-    address: where the Worker listens, with its port. What is no request, as the messages of a
+    address: where the Worker listens, with its port. has_proxies: some peers are trusted to say how
+    their clients have asked. What is no request, as the messages of a
     WebSocket, goes to the Worker's own on_message.
     """
 
-    def __init__(self, declared: Worker, address: Address) -> None:
-        self._application = declared.wsgi
+    def __init__(self, declared: Worker, address: Address, has_proxies: bool = False) -> None:
         self._on_message: Callable[..., Any] | None = declared.callbacks.on_message
-        self._root = root = declared.options.get("root_path", "")
         self._streams_chunks = declared.options.get("wsgi_chunked") == "stream"
-        self._warns = True  # of fields that a proxy sets and nobody trusts
-        self._template: dict[str, Any] = {
+        root = declared.options.get("root_path", "")
+        template: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "https" if address.tls else "http",
             "wsgi.errors": ErrorLog(),
@@ -57,19 +56,21 @@ class WsgiHost:
             "SERVER_PORT": str(address.port),
             "SCRIPT_NAME": root,
         }
+        super().__init__(declared.wsgi, template, root, Exchange, Request)
+        self.is_plain = not has_proxies
 
-    def __call__(self, connection: AnyConnection, request: Any) -> Any:
+    def serve(self, connection: AnyConnection, request: Any) -> Any:
         if not isinstance(request, Request):
             handler = self._on_message
             return None if handler is None else handler(connection, request)
         exchange = Exchange(connection)
         body: IO[bytes] = EMPTY
         try:
-            environ = make_environ(self._template, request, self._root)
+            environ = make_environ(self.template, request, self.root)
             self._complete(environ, connection, request, exchange)
             if request.__class__ is not Request or request.body:
                 body = environ["wsgi.input"] = open_input(environ, request, self._streams_chunks)
-            exchange.finish(self._application(environ, exchange))
+            exchange.finish(self.application(environ, exchange))
         except BaseException:
             exchange.failed()
         finally:
@@ -99,8 +100,8 @@ class WsgiHost:
         server = connection.server_context
         if server.forwarders and server.forwarders.has_peer(connection.io.remote):
             environ["wsgi.url_scheme"] = request.scheme
-        elif self._warns and ip in LOCAL and any(each in environ for each in FORWARDED):
-            self._warns = False
+        elif self.watches and ip in LOCAL and any(each in environ for each in FORWARDED):
+            self.watches = False
             log.warning(
                 "a proxy on this machine says where its requests come from (X-Forwarded-…), and "
                 "nobody trusts it: wsgi.url_scheme stays %s. If it is yours, say "
@@ -109,9 +110,9 @@ class WsgiHost:
             )  # fmt: skip
 
 
-def install(declared: Worker, address: Address) -> None:
+def install(declared: Worker, address: Address, has_proxies: bool) -> None:
     """Have the application of `declared` answer its requests, before a connection is made. Of
     several addresses the first one is that of the environ."""
     if not isinstance(declared.callbacks.on_message, WsgiHost):
         declared.options.setdefault("stream_above", STREAM_ABOVE)
-        declared.callbacks.on_message = WsgiHost(declared, address)
+        declared.callbacks.on_message = WsgiHost(declared, address, has_proxies)
