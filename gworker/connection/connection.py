@@ -33,6 +33,7 @@ from gworker.connection.state import (
 )
 from gworker.connection.transport import Transport
 from gworker.core import accelerate, accelerated_send
+from gworker.http.headers import HeaderSource
 from gworker.protocols.base import HttpEvent, Protocol
 from gworker.system.peer_address import SocketAddress
 from gworker.tls.socket import TlsSocket
@@ -162,7 +163,7 @@ class Connection(Attributes, metaclass=Strict):
     hold_back = retiring.hold_back
     read_on = retiring.read_on
     is_silent = retiring.is_silent
-    ping = retiring.ping
+    probe = retiring.probe
     expire = retiring.expire
 
     migration_obstacle = property(migration.obstacle)
@@ -189,6 +190,25 @@ class Connection(Attributes, metaclass=Strict):
                 "send()"
             )
         return self.protocol_machine.encode(message)
+
+    def ping(self, payload: bytes = b"") -> bool:
+        """Send a Ping of a WebSocket (RFC 6455, 5.5.2); its peer answers it by itself. Never
+        blocks.
+
+        payload: at most 125 bytes, else ValueError. False: it is gone, or not open yet.
+        RuntimeError for a protocol that has no pings.
+        """
+        return sending.ping(self, payload)
+
+    def send_informational(self, status: int, headers: HeaderSource = ()) -> bool:
+        """Send an informational answer to the HTTP request in hand, before the final one: 102, or
+        103 with what the client may load already (RFC 8297). Never blocks.
+
+        False: it was not sent, as the client speaks HTTP/1.0, or the answer has begun, or the
+        client has gone. Raises ValueError for a status that is none of 102 to 199, and for what is
+        no header field; RuntimeError for another protocol than HTTP.
+        """
+        return sending.send_informational(self, status, headers)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until everything is sent. False: `timeout` seconds passed, or the connection is

@@ -22,7 +22,7 @@ from gworker.connection.state import ESTABLISHED
 from gworker.http.body import StreamedRequest
 from gworker.http.headers import HeaderSource
 from gworker.http.request import OfferingRequest
-from gworker.protocols.http.streaming import RequestStarted, ResponseStarted, Upgraded
+from gworker.protocols.http.streaming import RequestStarted, ResponseStarted
 
 if TYPE_CHECKING:
     from gworker.http.request import Request
@@ -61,16 +61,9 @@ def _serve(connection: AnyConnection, event: RequestStarted) -> None:
         request.close()
 
 
-def _upgraded(connection: AnyConnection, event: Upgraded) -> None:
-    connection.request = event.request
-    for name, function in event.callbacks.items():
-        connection.set_callback(name, function)
-
-
 HTTP_HANDLERS: dict[type, Handler] = {
     RequestStarted: _serve,
     ResponseStarted: lambda connection, event: ResponseSender(connection, event.body).run(),
-    Upgraded: _upgraded,
 }
 
 
@@ -84,7 +77,14 @@ def _upgrade(
     # A request has offered to switch protocols. That may be taken up after its handler, too.
     for name, function in callbacks.items():
         check_call(name, function, connection)
-    protocol.upgrade(request, headers, callbacks)
+    socket = protocol.upgrade(request, headers)
+    connection.protocol_machine = socket
+    connection.request = request
+    for name, function in callbacks.items():
+        connection.set_callback(name, function)
+    if connection.observer is not None:
+        connection.observer.switched(socket)
+    connection.write_output()
     job = connection.event_job
     if job is None or not job.is_current:
         connection.post(CONTINUE_PARSING)

@@ -82,6 +82,6 @@ class PingTimer:
     @staticmethod
     def _ask_peer(connection: Member, asked: list[Asked]) -> None:
         queued = connection.send_queue > 0
-        if connection.ping():
+        if connection.probe():
             written = connection.bytes_written if queued else -1
             asked.append((connection, connection.io, connection.bytes_read, written))

@@ -83,7 +83,7 @@ class Member(Registered, Protocol):
     def io(self) -> object:
         """Its transport: another one after each time that it is dialled."""
 
-    def ping(self) -> bool:
+    def probe(self) -> bool:
         """Ask the peer. False: that is not possible."""
 
     def is_silent(self, read: int, written: int) -> bool:

@@ -116,7 +116,7 @@ def is_silent(connection: AnyConnection, read: int, written: int) -> bool:
     return connection.lifecycle is ESTABLISHED and io.bytes_read == read
 
 
-def ping(connection: AnyConnection) -> bool:
+def probe(connection: AnyConnection) -> bool:
     """Ask the peer for a sign of life, unless it is busy taking what is queued. False: there is
     no asking it."""
     if connection.lifecycle is not ESTABLISHED or not (ping := connection.protocol_machine.ping()):

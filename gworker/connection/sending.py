@@ -20,8 +20,10 @@ from gworker.connection.state import (
     PauseReason,
 )
 from gworker.errors import ErrorCode, SendBufferFull
+from gworker.http.headers import HeaderSource
+from gworker.http.response import Response
 from gworker.ipc.scoreboard import Column
-from gworker.protocols.base import LARGE
+from gworker.protocols.base import LARGE, Protocol
 
 
 def defer_send(connection: AnyConnection, migration: Migration, data: Any, raw: bool) -> bool:
@@ -116,6 +118,35 @@ def write_output(connection: AnyConnection) -> None:
     connection.write(connection.protocol_machine.data_to_send())
     if connection.io.is_full:
         connection.io.pause(PauseReason.WRITE_BLOCKED)
+
+
+def ping(connection: AnyConnection, payload: bytes) -> bool:
+    """See `Connection.ping`."""
+    machine, migration = connection.protocol_machine, connection.migration
+    if type(machine).ping is Protocol.ping:
+        raise RuntimeError(f"the {machine.name} protocol has no pings")
+    is_open = connection.lifecycle is ESTABLISHED or migration is not None
+    if not is_open or not (frame := machine.ping(payload)):
+        return False
+    if migration is not None:
+        return defer_send(connection, migration, frame, raw=True)
+    if connection.io.is_full:
+        return False
+    return connection.write(frame)
+
+
+def send_informational(connection: AnyConnection, status: int, headers: HeaderSource) -> bool:
+    """See `Connection.send_informational`."""
+    machine = connection.protocol_machine
+    if not machine.keeps_alive:
+        raise RuntimeError(f"the {machine.name} protocol has no informational answers")
+    if not isinstance(status, int) or not 102 <= status <= 199:
+        raise ValueError(f"an informational status is one of 102 to 199, not {status!r}")
+    data = Response(status=status, headers=headers)
+    if connection.lifecycle is not ESTABLISHED or not machine.awaits_answer:
+        return False
+    payload = machine.encode(data)
+    return payload != b"" and not connection.io.is_full and connection.write(payload)
 
 
 def reject_send(connection: AnyConnection, message: str) -> bool:

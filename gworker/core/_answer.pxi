@@ -114,7 +114,7 @@ cdef bint make_answer(Answer *answer, message, body, response, bytes common):
     answer.end = answer.head
     if type(message) is response:
         line = final_line(message.status)
-        if line is None or not isinstance(message.headers, HeadersCore):
+        if line is None or message.reason is not None or not isinstance(message.headers, HeadersCore):
             return False
         headers = message.headers
         headers.all_fields()  # first: what makes a dict may run other code

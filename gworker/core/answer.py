@@ -21,8 +21,8 @@ _WITH_CONTENT = {
 
 def encode_simple(message: Any, response: type, fields: bytes, head_only: bool) -> bytes | None:
     """The answer to a request of HTTP/1.1 on a connection that stays, if `message` is str, bytes,
-    or a `response` with such a body, a status that has content, and without Connection and
-    Content-Length.
+    or a `response` with such a body, a status that has content, no reason phrase of its own, and
+    without Connection and Content-Length.
 
     response: the class of the answers that have header fields. fields: those that every answer has.
     head_only: without the content.
@@ -48,7 +48,7 @@ def encode_simple(message: Any, response: type, fields: bytes, head_only: bool) 
 
 def _encode_start(response: Any, content: bytes, kind: bytes) -> bytes | None:
     line, headers = _WITH_CONTENT.get(response.status), response.headers
-    if line is None or not isinstance(headers, HeadersCore):
+    if line is None or response.reason is not None or not isinstance(headers, HeadersCore):
         return None
     if "connection" in headers._fields or "content-length" in headers._fields:
         return None

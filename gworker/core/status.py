@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Final
 
@@ -17,8 +18,26 @@ _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 }
 
 
-def status_line(status: int) -> bytes:
-    """Return the status line; its version is ours, not the peer's (RFC 9110 section 6.2)."""
+_REASON: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+def check_reason(reason: object) -> None:
+    """Raise ValueError unless it may be a reason phrase: latin-1 without controls. TypeError unless
+    it is a str."""
+    if not isinstance(reason, str):
+        raise TypeError(f"a reason phrase is a str, not {type(reason).__name__}")
+    if not _REASON.fullmatch(reason):
+        raise ValueError(f"a reason phrase is latin-1 without controls, not {reason!r}")
+
+
+def status_line(status: int, reason: str | None = None) -> bytes:
+    """Return the status line; its version is ours, not the peer's (RFC 9110 section 6.2).
+
+    reason: None is the one that the RFC has for the status.
+    """
     if not isinstance(status, int) or not 100 <= status <= 599:
         raise ValueError(f"a status is an int from 100 to 599, not {status!r}")
-    return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
+    if reason is None:
+        return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))
+    check_reason(reason)
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason.encode("latin-1"))

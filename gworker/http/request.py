@@ -258,15 +258,13 @@ class Request(RequestCore):
 
 
 class OfferingRequest(Request):
-    """A request that offers to switch protocols. `upgrade` does it, once."""
+    """A request that offers to switch protocols. `upgrade` does it, once; `attach` says how."""
 
     __slots__ = ("_upgrade",)
 
-    def __init__(
-        self, head: bytes, keep_alive: bool, origin: RequestOrigin, upgrade: Upgrade
-    ) -> None:
+    def __init__(self, head: bytes, keep_alive: bool, origin: RequestOrigin) -> None:
         super().__init__(head, b"", keep_alive, origin)
-        self._upgrade: Upgrade | None = upgrade
+        self._upgrade: Upgrade | None = None
 
     def attach(self, upgrade: Upgrade) -> None:
         self._upgrade = upgrade

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from gworker.core.status import check_reason
 from gworker.http.cookies import format_cookie
 from gworker.http.files import FileBody
 from gworker.http.headers import Headers, HeaderSource
@@ -38,10 +39,11 @@ class Response:
     `file` make holds a `StreamedBody`.
 
     Without `content_type` or a Content-Type header a str is "text/html; charset=utf-8" and bytes
-    are "application/octet-stream"; an empty body gets none.
+    are "application/octet-stream"; an empty body gets none. reason: the reason phrase, in latin-1
+    and without controls, else ValueError; None: the usual one of the status.
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "reason", "status")
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Response:
         status: int = 200,
         headers: HeaderSource | None = None,
         content_type: str | None = None,
+        reason: str | None = None,
     ) -> None:
         # What is usual is asked for by identity, which costs half.
         if body.__class__ is not str and not isinstance(body, BODIES):
@@ -57,6 +60,9 @@ class Response:
             raise TypeError(f"a response status is a whole number, not {type(status).__name__}")
         self.body = body
         self.status = status
+        if reason is not None:
+            check_reason(reason)
+        self.reason = reason
         self.headers = Headers(headers or ())
         if content_type is not None:
             self.headers["Content-Type"] = content_type

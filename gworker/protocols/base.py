@@ -307,9 +307,9 @@ class Protocol(ABC):
         """Answer a `Handshake` with no (with `message`, if given, as the reply)."""
         raise TypeError(f"{type(self).__name__} has no refuse_handshake(): it asks for none")
 
-    def ping(self) -> bytes:
+    def ping(self, payload: bytes = b"") -> bytes:
         """Return what makes a peer that is still there answer; b"" if the protocol has nothing
-        such, or not now."""
+        such, or not now. ValueError for a payload that it cannot carry."""
         return b""
 
     def check_close(self, code: int, reason: str) -> None:

@@ -187,7 +187,7 @@ class LegacyConnection(Addresses):
         self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET)
         self._socket.end(_socket.SHUT_RDWR)
 
-    def ping(self) -> bool:
+    def probe(self) -> bool:
         return False  # nothing can be asked past the handler
 
     def notify_waiter(self) -> None:

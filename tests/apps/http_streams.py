@@ -141,7 +141,7 @@ def left(connection):
 
 def chat(connection, request):
     request.upgrade(on_message=heard, on_close=left)
-    connection.send(f"welcome {connection.request is None}")
+    connection.send(f"welcome {connection.request.path} {connection.protocol}")
 
 
 def plain(connection, request):

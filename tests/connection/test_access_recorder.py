@@ -87,6 +87,11 @@ class Scene:
             self.bytes_written += len(data) + len(body)
         self.recorder.sent(self)
 
+    def upgrade(self, event: RequestStarted) -> None:
+        self.machine = self.machine.upgrade(event.request, ())
+        self.recorder.switched(self.machine)
+        self.write(self.machine.data_to_send())
+
     def answered(self) -> list[tuple[bytes, int, int]]:
         """(first line, status, bytes of the body) of each line since the last call."""
         found = [(each.head.partition(b"\r\n")[0], each.status, each.sent) for each in self.entries]
@@ -273,9 +278,7 @@ def test_an_answer_to_a_connection_that_was_gone(scene: Scene) -> None:
 def test_what_was_upgraded_has_its_line_at_the_end(scene: Scene) -> None:
     event = scene.receive(OPENING)
     assert isinstance(event, RequestStarted)
-    scene.machine.upgrade(event.request, (), {})
-    scene.ask()
-    assert isinstance(scene.machine, WebSocketProtocol)
+    scene.upgrade(event)
     scene.write(scene.machine.encode("hello"))
     assert scene.answered() == []
     scene.recorder.closed(scene)
@@ -342,8 +345,7 @@ def test_a_websocket_moves_with_the_head_of_its_handshake() -> None:
 
 
 def test_what_was_upgraded_moves_as_what_it_is(scene: Scene) -> None:
-    scene.machine.upgrade(scene.receive(OPENING).request, (), {})
-    scene.ask()
+    scene.upgrade(scene.receive(OPENING))
     there = moved(scene)
     there.recorder.closed(there)
     assert there.answered() == [(b"GET /chat HTTP/1.1", 101, 0)]

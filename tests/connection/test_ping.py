@@ -23,7 +23,7 @@ class Peer:
         self.id = number
         self.asked = 0
 
-    def ping(self) -> bool:
+    def probe(self) -> bool:
         self.asked += self.can_ping
         return self.can_ping
 

@@ -338,7 +338,7 @@ def websocket(app: Served, path: str, name: str = "web") -> ClientConnection:
 def test_http_and_websocket_share_a_port(app: Served) -> None:
     with websocket(app, "/chat") as client:
         port = client.socket.getsockname()[1]
-        assert client.recv(DEADLINE) == "welcome True"
+        assert client.recv(DEADLINE) == "welcome /chat websocket"
         client.send("abc")
         assert client.recv(DEADLINE) == "ABC"
     app.wait_event(port, "left")
@@ -449,7 +449,7 @@ def test_a_reload_waits_for_a_stream_and_hands_the_rest_over(app: Served) -> Non
         websocket(app, "/chat") as chat,
     ):
         port = chat.socket.getsockname()[1]
-        assert chat.recv(DEADLINE) == "welcome True"
+        assert chat.recv(DEADLINE) == "welcome /chat websocket"
         stream.send(head("/slow", method="GET"))
         stream.until(b"begun\r\n")
         stream.send(

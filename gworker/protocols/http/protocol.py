@@ -73,10 +73,7 @@ class HttpProtocol(StreamingExchanges):
 
     @property
     def awaits_answer(self) -> bool:
-        exchange = self.exchange
-        if exchange is not None and (exchange.outgoing is not None or exchange.socket is not None):
-            return False
-        return self._phase is _ANSWERING
+        return self._phase is _ANSWERING and not self.is_sending
 
     def next_event(self) -> object:
         phase, buffer = self._phase, self._buffer
@@ -134,7 +131,7 @@ class HttpProtocol(StreamingExchanges):
         # The event of a request with a body, or with an offer to switch protocols.
         if not (head.chunked or head.length):
             self._phase = _ANSWERING
-            request = OfferingRequest(raw, head.keep_alive, self.origin, self.upgrade)
+            request = OfferingRequest(raw, head.keep_alive, self.origin)
             self.exchange = HttpExchange(offer=request)
             return RequestStarted(request)
         above: int | None = self._options.get("stream_above")
@@ -226,11 +223,8 @@ class HttpProtocol(StreamingExchanges):
         # What `encode` returns for another answer than a short one within a plain exchange.
         # head_only: without its content, which counts as sent.
         keep = head.keep_alive and not self.closing
-        if self.exchange is not None:
-            if self.exchange.socket is not None:
-                return self.data_to_send() + self.exchange.socket.encode(message)
-            if self.exchange.outgoing is not None:
-                raise RuntimeError("the answer is still being sent")
+        if self.is_sending:
+            raise RuntimeError("the answer is still being sent")
         if isinstance(message, PreparedAnswer):
             return self._encode_prepared(message, head, head_only)
         if isinstance(message, Response):
@@ -292,8 +286,6 @@ class HttpProtocol(StreamingExchanges):
         return self._encode_special(message, head, head_only=True), body
 
     def data_to_send(self) -> bytes:
-        if self.exchange is not None and self.exchange.socket is not None:
-            return self.exchange.socket.data_to_send()
         if not self.has_output:
             return b""
         self.has_output = False
@@ -302,14 +294,10 @@ class HttpProtocol(StreamingExchanges):
     def close(self, code: int = 1000, reason: str = "") -> bytes:
         # End it. A request that waits for an answer gets a 500 if `code` says that our side failed.
         data = b""
-        if self._phase is _ANSWERING and self._head is not None and not self.is_sending:
-            if self.exchange is not None and self.exchange.socket is not None:
-                data = self.data_to_send() + self.exchange.socket.close(code, reason)
-            elif code == INTERNAL_ERROR:
-                response = Response(FAILED, 500, content_type=PLAIN)
-                data = encode_response(
-                    response, self._standing(self._head, False), self._head.method == b"HEAD"
-                )
+        head = self._head
+        if code == INTERNAL_ERROR and head is not None and self.awaits_answer:
+            response = Response(FAILED, 500, content_type=PLAIN)
+            data = encode_response(response, self._standing(head, False), head.method == b"HEAD")
         self._end()
         return data
 

@@ -45,7 +45,7 @@ def _encode_full(response: Response, connection: bytes, head_only: bool) -> byte
     body = to_bytes(response.body, "http")
     status = response.status
     headers = response.headers
-    head = status_line(status) + headers.encode(without=FRAMING)
+    head = status_line(status, response.reason) + headers.encode(without=FRAMING)
     if body and "Content-Type" not in headers:
         head += HTML if isinstance(response.body, str) else OCTETS
     head += (
@@ -74,7 +74,14 @@ def encode_start(response: Response, connection: bytes, length: int | None, chun
         framing = b"Content-Length: 0\r\n"
     fields = response.headers.encode(without=FRAMING)
     kind = b"" if "Content-Type" in response.headers or not has_content(response.status) else OCTETS
-    return status_line(response.status) + fields + kind + framing + connection + b"\r\n"
+    return (
+        status_line(response.status, response.reason)
+        + fields
+        + kind
+        + framing
+        + connection
+        + b"\r\n"
+    )
 
 
 def _content_length(response: Response, size: int, head_only: bool) -> bytes:

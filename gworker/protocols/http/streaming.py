@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gworker.core import ReceiveBuffer
 from gworker.core.status import CLOSE
@@ -21,10 +21,10 @@ from gworker.errors import ProtocolError
 from gworker.http.date import date_field
 from gworker.http.errors import BadRequest, ClientGone, RefusedRequest
 from gworker.http.headers import HeaderSource
-from gworker.http.request import Callbacks, Request
+from gworker.http.request import Request
 from gworker.http.response import Response
 from gworker.http.streaming import StreamedBody
-from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, HttpEvent, Protocol, Switch
+from gworker.protocols.base import EOF, MORE, NEED_DATA, PAUSED, HttpEvent
 from gworker.protocols.http.body import ChunkedReader, LengthReader
 from gworker.protocols.http.head import Head, HeadProtocol
 from gworker.protocols.http.prepared import PreparedHead
@@ -35,6 +35,9 @@ from gworker.protocols.http.response import (
     encode_start,
     has_content,
 )
+
+if TYPE_CHECKING:
+    from gworker.protocols.websocket.server import WebSocketProtocol
 
 # Bytes of an unread body that are read and dropped after the answer. With more to come the
 # connection ends.
@@ -65,15 +68,6 @@ class ResponseStarted(HttpEvent):
     body: StreamedBody
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Upgraded(HttpEvent):
-    """From here on the connection is a WebSocket, opened by `request`."""
-
-    name = "upgrade"
-    request: Request
-    callbacks: Callbacks
-
-
 @dataclass(slots=True, eq=False)
 class HttpExchange:
     begun: bytes = b""  # the part of the body that came before it was known to be long
@@ -84,7 +78,6 @@ class HttpExchange:
     keep: bool = False  # the connection stays after the answer
     left: int | None = None  # bytes that the answer lacks; None: its length is not known
     seen: int = 0  # bytes that the peer had taken, when the connection was to close
-    socket: Protocol | None = None  # what it was upgraded to
     waiter: Callable[[], None] | None = None  # called when anything happens
     ended: Callable[[], None] | None = None  # called when the exchange is over
 
@@ -307,9 +300,9 @@ class StreamingExchanges(HeadProtocol):
 
     # --- another protocol
 
-    def upgrade(self, request: Request, headers: HeaderSource, callbacks: Callbacks) -> None:
-        """Answer `request`, the one in progress, by becoming a WebSocket. BadRequest if it does not
-        ask for that."""
+    def upgrade(self, request: Request, headers: HeaderSource) -> WebSocketProtocol:
+        """Answer `request`, the one in progress, by a WebSocket, which goes on from here and has
+        the 101 to send; nothing follows here. BadRequest if the request does not ask for that."""
         # A server whose requests never upgrade loads no WebSocket.
         from gworker.protocols.websocket.server import WebSocketProtocol
 
@@ -322,21 +315,18 @@ class StreamingExchanges(HeadProtocol):
         socket.next_event()
         socket.accept_handshake(headers)
         socket.closing = self.closing
-        self.exchange = HttpExchange(socket=socket, event=Upgraded(request, callbacks))
+        leftover, ended = bytes(self._buffer[self._pos :]), self._ended
+        self._end()
+        if leftover:
+            socket.receive_data(leftover)
+        if ended:
+            socket.receive_data(b"")
+        return socket
 
     def _exchange_event(self, exchange: HttpExchange) -> object:
         event, exchange.event = exchange.event, None
         if event is not None:
             return event
-        if exchange.socket is not None:
-            leftover, ended = bytes(self._buffer[self._pos :]), self._ended
-            socket, exchange.socket = exchange.socket, None
-            self._end()
-            if ended:
-                socket.receive_data(leftover)
-                leftover = b""
-                socket.receive_data(b"")
-            return Switch(socket, leftover)
         self.notify_waiter()
         return PAUSED
 

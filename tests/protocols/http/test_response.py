@@ -78,6 +78,27 @@ def test_status_decides_about_content(status, length, body):
     assert sent == body
 
 
+def test_a_reason_phrase_of_the_applications_own():
+    data = encode_response(Response("x", 299, reason="Très bien"), KEEP)
+    assert data.startswith(b"HTTP/1.1 299 Tr\xe8s bien\r\n")
+    assert encode_response(Response(reason=""), KEEP).startswith(b"HTTP/1.1 200 \r\n")
+    changed = Response()
+    changed.reason = "a\r\nb: c"
+    with pytest.raises(ValueError, match="reason phrase"):
+        encode_response(changed, KEEP)
+
+
+@pytest.mark.parametrize("reason", ["a\r\nb: c", "\n", "\0", "\x7f", "\u0100", "a\x1b"])
+def test_no_reason_phrase_ends_its_line(reason):
+    with pytest.raises(ValueError, match="reason phrase"):
+        Response(reason=reason)
+
+
+def test_a_reason_phrase_is_text():
+    with pytest.raises(TypeError, match="not bytes"):
+        Response(reason=b"x")
+
+
 @pytest.mark.parametrize("status", [0, 99, 600, 1000, -1])
 def test_impossible_status(status):
     with pytest.raises(ValueError, match="100 to 599"):

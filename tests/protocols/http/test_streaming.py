@@ -10,14 +10,13 @@ from gworker.errors import ProtocolError
 from gworker.http import BadRequest, Request, Response
 from gworker.http.errors import ClientGone
 from gworker.http.streaming import IterBody
-from gworker.protocols import EOF, NEED_DATA, PAUSED, Switch
+from gworker.protocols import EOF, NEED_DATA, PAUSED
 from gworker.protocols.http.protocol import HttpProtocol
 from gworker.protocols.http.streaming import (
     MAX_DRAIN,
     HttpExchange,
     RequestStarted,
     ResponseStarted,
-    Upgraded,
 )
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -352,7 +351,7 @@ HANDSHAKE = [
 HELLO = b"\x81\x85\0\0\0\0hello"
 
 
-def upgraded(*leftover: bytes) -> tuple[HttpProtocol, Request]:
+def asked_to_upgrade(*leftover: bytes) -> tuple[HttpProtocol, Request]:
     protocol = make()
     protocol.receive_data(
         "\r\n".join(["GET /chat HTTP/1.1", "Host: a", *HANDSHAKE, "", ""]).encode()
@@ -364,43 +363,23 @@ def upgraded(*leftover: bytes) -> tuple[HttpProtocol, Request]:
 
 
 def test_it_becomes_a_websocket():
-    protocol, request = upgraded(HELLO)
+    protocol, request = asked_to_upgrade(HELLO)
     assert request.is_websocket
-    request.upgrade(headers={"X-A": "b"}, on_message=print)
-    first = protocol.encode("first")
+    socket = protocol.upgrade(request, {"X-A": "b"})
+    first = socket.data_to_send()
     assert first.startswith(b"HTTP/1.1 101 ")
     assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-A: b\r\n" in first
-    assert first.endswith(b"\r\n\r\n\x81\x05first")
-    event = protocol.next_event()
-    assert isinstance(event, Upgraded)
-    assert event.callbacks == {"on_message": print}
-    switch = protocol.next_event()
-    assert isinstance(switch, Switch)
-    assert switch.leftover == HELLO
-    switch.protocol.receive_data(switch.leftover)
-    assert switch.protocol.next_event() == "hello"
+    assert socket.encode("first") == b"\x81\x05first"
+    assert socket.next_event() == "hello"
     assert protocol.next_event() is EOF
 
 
-def test_without_a_message_the_101_goes_with_the_switch():
-    protocol, request = upgraded()
-    request.upgrade()
-    protocol.next_event()
-    switch = protocol.next_event()
-    assert switch.leftover == b""
-    assert switch.protocol.has_output
-    assert switch.protocol.data_to_send().startswith(b"HTTP/1.1 101 ")
-
-
 def test_a_client_that_has_finished_already_is_heard_out():
-    protocol, request = upgraded(HELLO)
+    protocol, request = asked_to_upgrade(HELLO)
     protocol.receive_data(b"")
-    request.upgrade()
-    protocol.next_event()
-    switch = protocol.next_event()
-    assert switch.leftover == b""
-    assert switch.protocol.next_event() == "hello"
-    assert switch.protocol.next_event() is EOF
+    socket = protocol.upgrade(request, ())
+    assert socket.next_event() == "hello"
+    assert socket.next_event() is EOF
 
 
 @pytest.mark.parametrize(
@@ -415,18 +394,19 @@ def test_what_is_no_handshake(fields, status):
     protocol = make()
     protocol.receive_data("\r\n".join(["GET / HTTP/1.1", "Host: a", *fields, "", ""]).encode())
     event = protocol.next_event()
-    request = event.request if isinstance(event, RequestStarted) else event
+    is_offer = isinstance(event, RequestStarted)
+    request = event.request if is_offer else event
     with pytest.raises(BadRequest) as refused:
-        request.upgrade()
+        protocol.upgrade(request, ()) if is_offer else request.upgrade()
     assert refused.value.status == status
     assert protocol.refuse(refused.value).startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_too_late_to_upgrade():
-    protocol, request = upgraded()
+    protocol, request = asked_to_upgrade()
     protocol.encode("no")
     with pytest.raises(RuntimeError, match="answered already"):
-        request.upgrade()
+        protocol.upgrade(request, ())
     with pytest.raises(RuntimeError, match="just received"):
         pickle.loads(pickle.dumps(request)).upgrade()
 
@@ -439,17 +419,8 @@ def test_only_the_request_in_progress_is_upgraded_not_one_with_the_same_bytes():
     protocol.encode("no")
     second = protocol.next_event().request
     with pytest.raises(RuntimeError, match="answered already"):
-        first.upgrade()
-    second.upgrade()
-    assert isinstance(protocol.next_event(), Upgraded)
-
-
-def test_an_error_behind_an_upgrade_is_told_by_close_frame():
-    protocol, request = upgraded()
-    request.upgrade()
-    data = protocol.close(1011)
-    assert data.startswith(b"HTTP/1.1 101 ")
-    assert data.endswith(b"\x88\x02\x03\xf3")
+        protocol.upgrade(first, ())
+    assert protocol.upgrade(second, ()).has_output
 
 
 # --- the end of an exchange
