@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gworker.version import __version__
 
 if TYPE_CHECKING:
+    from gworker.app.handler_timeout import handler_timeout
     from gworker.app.worker import Worker
     from gworker.client.connect import connect
     from gworker.client.connection import ClientConnection
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         ConfigError,
         ErrorCode,
         GworkerError,
+        HandlerTimeout,
         LoadError,
         ProtocolError,
     )
@@ -40,6 +42,7 @@ __all__ = [
     "Connection",
     "ErrorCode",
     "GworkerError",
+    "HandlerTimeout",
     "LoadError",
     "PackageProtocol",
     "ProtocolError",
@@ -53,6 +56,7 @@ __all__ = [
     "blocking",
     "computing",
     "connect",
+    "handler_timeout",
 ]
 
 _HOME = {
@@ -63,6 +67,7 @@ _HOME = {
     "Connection": "connection.connection",
     "ErrorCode": "errors",
     "GworkerError": "errors",
+    "HandlerTimeout": "errors",
     "LoadError": "errors",
     "PackageProtocol": "protocols",
     "ProtocolError": "errors",
@@ -75,6 +80,7 @@ _HOME = {
     "blocking": "process.thread_pool",
     "computing": "process.computing",
     "connect": "client.connect",
+    "handler_timeout": "app.handler_timeout",
 }
 
 

@@ -9,6 +9,7 @@ By where it can be mended::
     ProtocolError      the peer: what it sent is not the protocol; carries the reply that it gets
         RequestError   found when a handler looks, which may answer itself or let it escape
     SendBufferFull     caught by `send`, which returns False
+    HandlerTimeout     the developer: a callback took too long, and is ended by this
 """
 
 from __future__ import annotations
@@ -68,6 +69,18 @@ class RequestError(ProtocolError):
 class SendBufferFull(GworkerError):
     """A protocol that cannot send yet keeps as much as it may: the connection refuses the
     message."""
+
+
+class HandlerTimeout(BaseException):
+    """Raised in a callback that has run for `seconds`, at what it waits for (`handler_timeout`).
+
+    As gevent.Timeout it is no Exception: code that goes on after any error (`except Exception`)
+    lets it pass. A handler that catches it may clean up, and has as many seconds for that.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class ErrorCode(IntEnum):

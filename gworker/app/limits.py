@@ -32,6 +32,7 @@ class Limits:
     header_timeout: float
     handshake_timeout: float
     message_timeout: float
+    handler_timeout: float
     send_timeout: float
     close_timeout: float
     min_rate: float

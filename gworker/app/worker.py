@@ -24,6 +24,7 @@ from gworker.app.callbacks import (
     check,
 )
 from gworker.app.foreign_interfaces import WSGI, described, wsgi_refusal
+from gworker.app.handler_timeout import has_own_limit
 from gworker.app.static_settings import STATIC
 from gworker.config.parsers import nearest
 from gworker.core import send_to_all
@@ -309,6 +310,13 @@ class Worker(metaclass=WorkerType):
             or ours.on_websocket_connect
             or self.process_callbacks
         )
+
+    @property
+    def has_own_limits(self) -> bool:
+        """True if a callback has a limit of its own (`handler_timeout`)."""
+        ours = self.callbacks
+        found = [getattr(ours, name) for name in CONNECTION_CALLBACKS] + [self.connection_handler]
+        return any(map(has_own_limit, found))
 
     def declaration(self) -> Declaration:
         """What the arbiter has to know."""

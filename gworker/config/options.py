@@ -167,6 +167,8 @@ OPTIONS: Final = (
            "for the rest of a message that has begun (0: any time)", limit=True),
     Option(("--send-timeout",), seconds, 60, "S",
            "cut a peer that takes nothing for S (60; 0: never)", limit=True),
+    Option(("--handler-timeout",), seconds, 0, "S",
+           "end a callback that has run for S (0: never)", limit=True),
     Option(("--close-timeout",), seconds, 5, "S",
            "for a closing connection to flush (5; 0: any time)", limit=True),
     Option(("--min-rate",), whole(0), 240, "N",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from gworker.app.callbacks import Callbacks
+from gworker.app.handler_timeout import has_own_limit
 from gworker.connection.access_recorder import Observer
 from gworker.connection.callbacks import callback
 from gworker.connection.closing import undecided
@@ -89,6 +90,8 @@ class Attributes(ConnectionState):
         if self.callbacks is self.server_context.worker.callbacks:
             self.callbacks = replace(self.callbacks)
         setattr(self.callbacks, name, function)
+        if has_own_limit(function):
+            self.server_context.limit_handlers()
 
     def use_callbacks(self, callbacks: Callbacks) -> None:
         """Call the callbacks of another Worker than that of this process. Before `open`."""

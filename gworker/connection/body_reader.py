@@ -86,8 +86,12 @@ class BodyReader:
             connection.write_output()
         self._arrived.clear()
         before, exchange.waiter = exchange.waiter, self._arrived.set
+        deadlines = connection.server_context.handler_deadlines
+        paused = None if deadlines is None else deadlines.pause()
         try:
             connection.io.resume(PauseReason.BACKPRESSURE | PauseReason.HANDOVER)
             self._arrived.wait(seconds)
         finally:
             exchange.waiter = before
+            if deadlines is not None:
+                deadlines.resume(paused)

@@ -16,7 +16,7 @@ from gworker.connection.events import (
     describe,
 )
 from gworker.connection.state import CLOSED, CONNECTING, ESTABLISHED
-from gworker.errors import RequestError
+from gworker.errors import HandlerTimeout, RequestError
 from gworker.protocols.base import INTERNAL_ERROR
 from gworker.system import fork_guard
 
@@ -66,8 +66,12 @@ def continue_parsing(connection: AnyConnection) -> None:
 def call(connection: AnyConnection, name: str, *arguments: Any) -> None:
     callback = getattr(connection.callbacks, name)
     if callback is not None:
+        interceptor = connection.server_context.interceptor
         try:
-            callback(connection, *arguments)
+            if interceptor is None:
+                callback(connection, *arguments)
+            else:
+                interceptor(name, callback, connection, *arguments)
         except BaseException:
             connection.handler_failed(name)
 
@@ -102,10 +106,12 @@ def handler_failed(connection: AnyConnection, name: str) -> None:
     error = sys.exception()
     fork_guard.end(error)
     is_opening = connection.lifecycle is CONNECTING
+    is_late = isinstance(error, HandlerTimeout)
     try:
-        if not is_opening and _has_refused(connection, error):
+        if not is_opening and _has_refused(connection, _gateway_timeout() if is_late else error):
             return
-        connection.server_context.report_exception("%r: exception in %s", connection, name)
+        if not is_late:  # else it was logged as its time was up
+            connection.server_context.report_exception("%r: exception in %s", connection, name)
         if is_opening:  # at once: of what follows, nothing is the reason any more
             handle(connection, CallbackFailed(describe(error)), connection.handlers)
         else:
@@ -113,6 +119,13 @@ def handler_failed(connection: AnyConnection, name: str) -> None:
     except Exception as failure:
         log.error("%r: cannot be closed politely: %r", connection, failure)
         connection.destroy()
+
+
+def _gateway_timeout() -> RequestError:
+    # what speaks no HTTP does not load it
+    from gworker.http.errors import RefusedRequest
+
+    return RefusedRequest("the handler has not answered in time", 504)
 
 
 def buffer_full(connection: AnyConnection) -> None:

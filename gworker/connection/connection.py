@@ -217,7 +217,14 @@ class Connection(Attributes, metaclass=Strict):
         One that is dialled is open first; False at once in its own callbacks before that, as it
         opens after them.
         """
-        return drain(self, timeout) and self.lifecycle is not CLOSED
+        deadlines = self.server_context.handler_deadlines
+        if deadlines is None:
+            return drain(self, timeout) and self.lifecycle is not CLOSED
+        paused = deadlines.pause()
+        try:
+            return drain(self, timeout) and self.lifecycle is not CLOSED
+        finally:
+            deadlines.resume(paused)
 
     # ---- groups and users: all processes of the cluster know them
 

@@ -16,6 +16,7 @@ from gworker.app.worker import Worker
 from gworker.config.trusted_proxies import Trust
 from gworker.connection.access_recorder import Observer
 from gworker.connection.greenlet_pool import GreenletPool
+from gworker.connection.handler_deadlines import HandlerDeadlines
 from gworker.connection.lingering_close import LingeringClose
 from gworker.connection.registry import Registry
 from gworker.connection.run_queue import RunQueue
@@ -94,6 +95,11 @@ class ServerContext(ServerState):
             monkey.get_original("select", "epoll"),
         )
         self.pool.poller = self.poller
+        # What calls the callbacks of connections; None: nothing is between.
+        self.interceptor: Callable[..., Any] | None = None
+        self.handler_deadlines: HandlerDeadlines | None = None  # None: none has a limit
+        if limits.handler_timeout or worker.has_own_limits:
+            self.limit_handlers()
         self.send_queues = SendQueues(
             loop,
             limits.send_timeout,
@@ -160,6 +166,23 @@ class ServerContext(ServerState):
         if self._messaging is not None:
             self._messaging.end()
 
+    def limit_handlers(self) -> None:
+        """From now on callbacks have a limit: that of the settings, or their own."""
+        if self.handler_deadlines is None:
+            self.handler_deadlines = HandlerDeadlines(
+                self.loop, get_hub(), self.limits.handler_timeout, self.row
+            )
+            self.interceptor = self.handler_deadlines.call
+
+    def intercepted(
+        self, name: str, callback: Callable[..., Any], connection: Any, *arguments: Any
+    ) -> Any:
+        """Call `callback(connection, …)`, which is the callback `name`, as any other. Raises what
+        it raises."""
+        if self.interceptor is None:
+            return callback(connection, *arguments)
+        return self.interceptor(name, callback, connection, *arguments)
+
     def observer(self, protocol: object) -> Observer | None:
         """A new observer of an accepted connection that speaks `protocol`; None: there is no
         access log."""
@@ -185,6 +208,8 @@ class ServerContext(ServerState):
             each.let_go()
         for helper in (self.timeouts, self.send_queues, self.run_queue):
             helper.stop()
+        if self.handler_deadlines is not None:
+            self.handler_deadlines.stop()
         if self.access is not None:
             self.access.let_go()
         self.pool.let_go()

@@ -144,6 +144,7 @@ class Job(JobState):
             return
         self.greenlet = me
         server = connection.server_context
+        interceptor = server.interceptor
         handled = 0
         batch = self.events
         while True:
@@ -161,7 +162,11 @@ class Job(JobState):
                         callback = connection.callbacks.on_message
                         if callback is not None:
                             try:
-                                value = callback(connection, event)
+                                value = (
+                                    callback(connection, event)
+                                    if interceptor is None
+                                    else interceptor("on_message", callback, connection, event)
+                                )
                                 if value is not None and connection.protocol_machine.keeps_alive:
                                     answer(connection, callback, value)
                             except BaseException:

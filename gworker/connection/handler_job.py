@@ -60,8 +60,12 @@ class HandlerJob(Job):
         self._open_handshake()
         if connection.lifecycle is not ESTABLISHED:
             return
+        interceptor = connection.server_context.interceptor
         try:
-            handler(connection)
+            if interceptor is None:
+                handler(connection)
+            else:
+                interceptor("handler", handler, connection)
         except BaseException:
             connection.handler_failed("the connection handler")
         connection.server_context.isolate_errors(methodcaller("close"))(connection)
@@ -79,6 +83,16 @@ class HandlerJob(Job):
     def next_message(self, timeout: float | None) -> Any:
         """Wait for a message and return it; None when the peer has finished. Raises TimeoutError
         after `timeout` seconds of waiting. In the handler's greenlet."""
+        deadlines = self.connection.server_context.handler_deadlines
+        if deadlines is None:
+            return self._next_message(timeout)
+        paused = deadlines.pause()
+        try:
+            return self._next_message(timeout)
+        finally:
+            deadlines.resume(paused)
+
+    def _next_message(self, timeout: float | None) -> Any:
         connection = self.connection
         left = timeout
         while connection.lifecycle is ESTABLISHED:

@@ -46,13 +46,19 @@ def _serve(connection: AnyConnection, event: RequestStarted) -> None:
     if connection.lifecycle is not ESTABLISHED:
         return
     request, callback = attach(connection, event), connection.callbacks.on_message
+    interceptor = connection.server_context.interceptor
     protocol = http_protocol(connection)
     transfer = protocol.exchange
     if transfer is not None:
         transfer.ended = None  # while the handler runs it may use the files, also after its answer
     try:
-        if callback is not None and (value := callback(connection, request)) is not None:
-            answer(connection, callback, value)
+        if callback is not None:
+            if interceptor is None:
+                value = callback(connection, request)
+            else:
+                value = interceptor("on_message", callback, connection, request)
+            if value is not None:
+                answer(connection, callback, value)
     except BaseException:
         connection.handler_failed("on_message")
     if transfer is not None and protocol.exchange is transfer:

@@ -19,6 +19,7 @@ class ServerState:
     takes_no_more: bool
     holder: Any
     on_job_end: Any
+    interceptor: Any
 
 
 class TransportState:

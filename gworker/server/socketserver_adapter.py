@@ -19,6 +19,7 @@ import gevent.socket
 from greenlet import greenlet
 
 from gworker.connection.context import ServerContext
+from gworker.errors import HandlerTimeout
 from gworker.server.socketserver_socket import TlsCountingSocket, cooperative, raw
 from gworker.server.udp import DatagramListener
 from gworker.system import fork_guard, pktinfo
@@ -151,6 +152,8 @@ class LegacyConnection(Addresses):
         self.bytes_written += written
         self._server.bytes_read += read
         self._server.bytes_written += written
+        if read and (deadlines := self._server.handler_deadlines) is not None:
+            deadlines.resume(deadlines.pause())  # from one read to the next
         self._operations += 1
         if self._operations >= OPERATIONS:
             self._operations = 0
@@ -165,7 +168,9 @@ class LegacyConnection(Addresses):
             server.holder.hold(self)
         server.requests += 1
         try:
-            self._legacy.handle(self._socket, self._remote)
+            server.intercepted("handler", LegacyConnection._serve, self)
+        except HandlerTimeout:
+            return  # it was logged as its time was up
         except (BrokenPipeError, ConnectionResetError) as error:  # most likely this peer has gone
             log.info("%r: %s", self, error)
         except BaseException:
@@ -174,6 +179,14 @@ class LegacyConnection(Addresses):
         finally:
             if self.status != "closed":
                 self._finish()
+
+    def _serve(self) -> None:
+        self._legacy.handle(self._socket, self._remote)
+
+    @property
+    def waits_in_read(self) -> bool:
+        """True while the handler waits for its peer to send something."""
+        return self._socket.is_waiting
 
     def destroy(self) -> None:
         """Cut it: the handler's next read or write fails."""

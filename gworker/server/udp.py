@@ -20,7 +20,7 @@ from gworker.app.attribute_names import refuse_other_spellings
 from gworker.app.worker import Worker
 from gworker.connection.context import ServerContext
 from gworker.core.poller import Job
-from gworker.errors import ErrorCode, ProtocolError
+from gworker.errors import ErrorCode, HandlerTimeout, ProtocolError
 from gworker.ipc.scoreboard import Column
 from gworker.protocols.base import Protocol
 from gworker.protocols.lockstep import messages
@@ -218,6 +218,8 @@ class Datagram(Addresses):
                 log.info("%r: it ends within a message of the %s protocol", self, self.protocol)
         except ProtocolError as error:
             log.info("%r: %s", self, error)
+        except HandlerTimeout:
+            return  # it was logged as its time was up
         except BaseException:
             self._listener.server.report_exception("%r: exception in on_message", self)
         finally:
@@ -227,7 +229,7 @@ class Datagram(Addresses):
         self._listener.server.requests += 1
         callback = self.worker.callbacks.on_message
         if callback is not None:
-            callback(self, message)
+            self._listener.server.intercepted("on_message", callback, self, message)
 
     def send(self, data: Any, raw: bool = False) -> bool:
         """Answer the sender with one datagram. False: the kernel refused it, and on_error was
@@ -240,7 +242,8 @@ class Datagram(Addresses):
             server.row[Column.SEND_FAILURES] += 1
             callback = self.worker.callbacks.on_error
             if callback is not None:
-                callback(self, ErrorCode.SEND_FAIL, _reason(error, len(payload), self.remote_ip))
+                reason = _reason(error, len(payload), self.remote_ip)
+                server.intercepted("on_error", callback, self, ErrorCode.SEND_FAIL, reason)
             return False
         self.bytes_written += sent
         server.bytes_written += sent

@@ -43,7 +43,14 @@ def test_every_option_reaches_its_setting() -> None:
         "keep_alive",
         "header_timeout",
     }
-    limits |= {"handshake_timeout", "message_timeout", "send_timeout", "close_timeout", "min_rate"}
+    limits |= {
+        "handler_timeout",
+        "handshake_timeout",
+        "message_timeout",
+        "send_timeout",
+        "close_timeout",
+        "min_rate",
+    }
     limits |= {
         "max_package_size",
         "max_send_buffer_size",

@@ -46,6 +46,7 @@ class World:
             requests=0,
             bytes_written=0,
             registry=SimpleNamespace(next_id=lambda: 7),
+            intercepted=lambda name, callback, *arguments: callback(*arguments),
         )
         self.listener: Any = SimpleNamespace(
             server=service, socket=self.ours, finished=lambda: None

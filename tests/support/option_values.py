@@ -53,6 +53,7 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "idle-timeout": ("5", 5.0, "5"),
     "keep-alive": ("15", 15.0, "15"),
     "message-timeout": ("3", 3.0, "3"),
+    "handler-timeout": ("2", 2.0, "2"),
     "send-timeout": ("20", 20.0, "20"),
     "close-timeout": ("2.5", 2.5, "2.5"),
     "min-rate": ("0", 0, "0"),
