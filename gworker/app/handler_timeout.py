@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-ATTRIBUTE = "handler_timeout"
+# Of a function with a limit of its own: the seconds.
+ATTRIBUTE: Final = "handler_timeout"
 
 
 def handler_timeout(seconds: float) -> Callable[[Function], Function]:
@@ -33,12 +34,6 @@ def handler_timeout(seconds: float) -> Callable[[Function], Function]:
         return function
 
     return decorate
-
-
-def own_limit(function: Any, default: float) -> float:
-    """The seconds that `function` may run, 0 for any time: its own limit, else `default`."""
-    found: float = getattr(function, ATTRIBUTE, default)
-    return found
 
 
 def has_own_limit(function: object) -> bool:

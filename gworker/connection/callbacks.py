@@ -66,12 +66,8 @@ def continue_parsing(connection: AnyConnection) -> None:
 def call(connection: AnyConnection, name: str, *arguments: Any) -> None:
     callback = getattr(connection.callbacks, name)
     if callback is not None:
-        interceptor = connection.server_context.interceptor
         try:
-            if interceptor is None:
-                callback(connection, *arguments)
-            else:
-                interceptor(name, callback, connection, *arguments)
+            connection.server_context.intercepted(name, callback, connection, *arguments)
         except BaseException:
             connection.handler_failed(name)
 

@@ -16,7 +16,7 @@ from gworker.app.worker import Worker
 from gworker.config.trusted_proxies import Trust
 from gworker.connection.access_recorder import Observer
 from gworker.connection.greenlet_pool import GreenletPool
-from gworker.connection.handler_deadlines import HandlerDeadlines
+from gworker.connection.handler_deadlines import HandlerDeadlines, MessageCall
 from gworker.connection.lingering_close import LingeringClose
 from gworker.connection.registry import Registry
 from gworker.connection.run_queue import RunQueue
@@ -95,7 +95,8 @@ class ServerContext(ServerState):
             monkey.get_original("select", "epoll"),
         )
         self.pool.poller = self.poller
-        # What calls the callbacks of connections; None: nothing is between.
+        # What calls on_message of connections, and their other callbacks; None: nothing is between.
+        self.message_interceptor: MessageCall | None = None
         self.interceptor: Callable[..., Any] | None = None
         self.handler_deadlines: HandlerDeadlines | None = None  # None: none has a limit
         if limits.handler_timeout or worker.has_own_limits:
@@ -173,6 +174,7 @@ class ServerContext(ServerState):
                 self.loop, get_hub(), self.limits.handler_timeout, self.row
             )
             self.interceptor = self.handler_deadlines.call
+            self.message_interceptor = self.handler_deadlines.message_call()
 
     def intercepted(
         self, name: str, callback: Callable[..., Any], connection: Any, *arguments: Any

@@ -144,7 +144,7 @@ class Job(JobState):
             return
         self.greenlet = me
         server = connection.server_context
-        interceptor = server.interceptor
+        interceptor = server.message_interceptor
         handled = 0
         batch = self.events
         while True:
@@ -165,7 +165,7 @@ class Job(JobState):
                                 value = (
                                     callback(connection, event)
                                     if interceptor is None
-                                    else interceptor("on_message", callback, connection, event)
+                                    else interceptor(callback, connection, event)
                                 )
                                 if value is not None and connection.protocol_machine.keeps_alive:
                                     answer(connection, callback, value)

@@ -60,12 +60,8 @@ class HandlerJob(Job):
         self._open_handshake()
         if connection.lifecycle is not ESTABLISHED:
             return
-        interceptor = connection.server_context.interceptor
         try:
-            if interceptor is None:
-                handler(connection)
-            else:
-                interceptor("handler", handler, connection)
+            connection.server_context.intercepted("handler", handler, connection)
         except BaseException:
             connection.handler_failed("the connection handler")
         connection.server_context.isolate_errors(methodcaller("close"))(connection)

@@ -46,7 +46,7 @@ def _serve(connection: AnyConnection, event: RequestStarted) -> None:
     if connection.lifecycle is not ESTABLISHED:
         return
     request, callback = attach(connection, event), connection.callbacks.on_message
-    interceptor = connection.server_context.interceptor
+    interceptor = connection.server_context.message_interceptor
     protocol = http_protocol(connection)
     transfer = protocol.exchange
     if transfer is not None:
@@ -56,7 +56,7 @@ def _serve(connection: AnyConnection, event: RequestStarted) -> None:
             if interceptor is None:
                 value = callback(connection, request)
             else:
-                value = interceptor("on_message", callback, connection, request)
+                value = interceptor(callback, connection, request)
             if value is not None:
                 answer(connection, callback, value)
     except BaseException:

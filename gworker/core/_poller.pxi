@@ -390,10 +390,10 @@ cdef class Poller:
         server.requests += 1
         if callback is not None:
             try:
-                if server.interceptor is None:
+                if server.message_interceptor is None:
                     value = callback(connection, message)
                 else:
-                    value = server.interceptor("on_message", callback, connection, message)
+                    value = server.message_interceptor(callback, connection, message)
                 if value is not None and framing.is_exchange:
                     self.answer(connection, io, job, framing, callback, value)
             except BaseException:

@@ -37,7 +37,7 @@ cdef class ServerState:
     cdef public long long requests, bytes_read, bytes_written
     cdef public int batch
     cdef public bint takes_no_more
-    cdef public object holder, on_job_end, interceptor
+    cdef public object holder, on_job_end, message_interceptor
 
 
 cdef class TransportState:

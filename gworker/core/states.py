@@ -19,7 +19,7 @@ class ServerState:
     takes_no_more: bool
     holder: Any
     on_job_end: Any
-    interceptor: Any
+    message_interceptor: Any
 
 
 class TransportState:

@@ -8,7 +8,7 @@ import pytest
 
 import gworker
 from gworker import Worker
-from gworker.app.handler_timeout import handler_timeout, has_own_limit, own_limit
+from gworker.app.handler_timeout import ATTRIBUTE, handler_timeout, has_own_limit
 
 
 def test_a_function_has_its_own_limit_or_the_default() -> None:
@@ -19,7 +19,7 @@ def test_a_function_has_its_own_limit_or_the_default() -> None:
     def free() -> None: ...
 
     assert gworker.handler_timeout is handler_timeout
-    assert [own_limit(each, 5) for each in (limited, free, print)] == [2, 0, 5]
+    assert [getattr(each, ATTRIBUTE, 5) for each in (limited, free, print)] == [2, 0, 5]
     assert [has_own_limit(each) for each in (limited, free, print, None)] == [
         True, False, False, False,
     ]  # fmt: skip
@@ -30,7 +30,7 @@ def test_a_method_has_that_of_its_function() -> None:
         @handler_timeout(2)
         def on_message(self, connection: Any, data: Any) -> None: ...
 
-    assert own_limit(Handlers().on_message, 5) == 2
+    assert getattr(Handlers().on_message, ATTRIBUTE) == 2
 
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "5", None, True])

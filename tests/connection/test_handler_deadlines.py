@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -70,9 +71,10 @@ def test_one_that_waits_is_ended_counted_and_logged(
 
 
 def test_thousands_that_are_quick_have_one_timer(world: World) -> None:
+    began = time.monotonic()
     for _ in range(1000):
         assert world.spawn(lambda _: 7).get(timeout=5) == 7
-    assert world.timers <= 3
+    assert world.timers <= (time.monotonic() - began) / LIMIT + 1
     gevent.sleep(LIMIT * 3)
     before = world.timers
     gevent.sleep(LIMIT * 3)
