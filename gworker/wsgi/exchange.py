@@ -81,6 +81,9 @@ class Exchange(ExchangeCore):
         self.body = None
         head = protocol.encode(self)
         self.is_begun = True
+        deadlines = self.connection.server_context.handler_deadlines
+        if deadlines is not None:
+            deadlines.pause()  # for good: an answer in pieces may take any time
         if protocol.exchange is not None:
             self.left = protocol.exchange.left
         return head

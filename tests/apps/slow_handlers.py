@@ -18,6 +18,7 @@ loop = Worker("text://127.0.0.1:0", name="loop", handler_timeout=LIMIT)
 old = Worker("tcp://127.0.0.1:0", name="old", handler_timeout=LIMIT)
 datagrams = Worker("udp://127.0.0.1:0", name="udp", handler_timeout=LIMIT)
 own = Worker("text://127.0.0.1:0", name="own")
+wsgi = Worker("http://127.0.0.1:0", name="wsgi", handler_timeout=LIMIT)
 full = Worker("tcp://127.0.0.1:0", name="full", handler_timeout=LIMIT)
 
 
@@ -94,6 +95,19 @@ def received(connection, data):
     if data == b"slow":
         time.sleep(30)
     connection.send(data)
+
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/slow":
+        try:
+            time.sleep(30)
+        except Exception:
+            record(environ["REMOTE_PORT"], "caught")
+    start_response("200 OK", [])
+    return slowly() if environ["PATH_INFO"] == "/streamed" else [b"done"]
+
+
+wsgi.wsgi = application
 
 
 @full.on_message

@@ -146,6 +146,17 @@ def test_a_datagram_that_takes_too_long_costs_nothing_else(served: Served) -> No
         assert client.recv(100) == b"quick"
 
 
+def test_an_application_of_wsgi(served: Served) -> None:
+    with Client(served, "wsgi") as client:
+        assert client.http(get("/"))[2] == b"done"
+        client.send(get("/streamed", "Connection: close\r\n"))
+        assert client.rest().endswith(b"0\r\n\r\n")
+    with Client(served, "wsgi") as client:
+        assert client.http(get("/slow"))[0] == 504
+        assert client.rest() == b""
+        assert client.events() == []
+
+
 def test_waiting_until_the_peer_has_taken_all_is_not_counted(served: Served) -> None:
     with Client(served, "full", receive_buffer=65536) as client:
         client.send("go")
