@@ -20,6 +20,10 @@ CALL_SECONDS = 2.0
 # The largest body of a message, in bytes.
 MAX_BODY = 1 << 20
 
+# Bytes of the bodies in one answer of `history`, of which the last may exceed them: what follows is
+# asked for by the offset of the last one.
+PAGE_BYTES = 1 << 20
+
 # The first byte of what a subscriber gets: a body alone, or an epoch (8 bytes of ASCII), an offset
 # (8 bytes, big-endian) and a body.
 FLEETING, KEPT = b"\0", b"\1"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from gworker.messages.caller import Caller, CallingProcess
 from gworker.messages.channels import GROUP, USER
 from gworker.messages.frame import checked_name, decoded, parsed_position, position_text, user_name
-from gworker.messages.stored_history import read_history
+from gworker.messages.stored_history import read_pages
 
 
 class Member(NamedTuple):
@@ -71,8 +71,11 @@ class Queries(Caller):
         at = ("", 0) if since is None else parsed_position(since)
         if at is None:
             return []
-        epoch, _, _, entries = read_history(process.broker, group, declared, at, most, reverse)
-        return [(position_text(epoch, offset), decoded(body).message) for offset, body in entries]
+        return [
+            (position_text(page.epoch, offset), decoded(body).message)
+            for page in read_pages(process.broker, group, declared, at, most, reverse)
+            for offset, body in page.entries
+        ]
 
     def position(self, group: str) -> str:
         """Where a group is now; "" for one that keeps nothing."""

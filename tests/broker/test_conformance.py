@@ -11,6 +11,7 @@ import pytest
 from broker_process import Process
 from broker_servers import Server
 
+from gworker.broker.interface import MAX_BODY, PAGE_BYTES
 from gworker.errors import BrokerError
 
 Brokers = Callable[[], Process]
@@ -300,6 +301,35 @@ def test_each_message_gives_the_history_its_time_anew(
     server.wait(2 * SHORT / 1000)
     assert history(process, room)[2:] == [1, numbered(1, 2)]
     assert history(process, room + b"2")[2:] == [1, numbered(1, 1)]
+
+
+@pytest.mark.parametrize("mode", [b"recoverable", b"latest"])
+@pytest.mark.parametrize("is_reverse", [False, True])
+def test_a_long_history_comes_in_pages(
+    process: Process, room: bytes, mode: bytes, is_reverse: bool
+) -> None:
+    sizes = [MAX_BODY, MAX_BODY, *[1000] * 50, *[400_000] * 20, MAX_BODY]
+    for n, size in enumerate(sizes):
+        keep(process, room, b"%03d" % n + bytes(size - 3), mode=mode, value_key=b"%d" % n)
+    epoch, top, *_ = history(process, room, mode=mode)
+    assert top == len(sizes)
+    place = top + 1 if is_reverse else 0
+    found: list[tuple[int, bytes]] = []
+    pages = 0
+    while place != (1 if is_reverse else top):
+        page = history(process, room, epoch, place, 100, is_reverse, mode)
+        assert page[:3] == [epoch, top, 1]
+        assert sum(len(body) for _, body in page[3][:-1]) < PAGE_BYTES
+        found += page[3]
+        place = found[-1][0]
+        pages += 1
+    expected = [(n, b"%03d" % (n - 1), size) for n, size in enumerate(sizes, 1)]
+    seen = [(offset, body[:3], len(body)) for offset, body in found]
+    assert (seen[::-1] if is_reverse else seen) == expected
+    assert 9 <= pages <= 14
+    assert history(process, room, epoch, top, 0, 0, mode) == [epoch, top, 1, []]
+    limited = history(process, room, epoch, 2, 10, 0, mode)
+    assert (limited[2], len(limited[3])) == (0, 10)
 
 
 def test_the_latest_of_each_key(process: Process, server: Server, room: bytes) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
+from functools import partial
 
 import gevent
-from messaging import processes, settle, until
+from broker_faults import BrokerProcess
+from messaging import Process, processes, run_in, settle, until
 from scenario_process import raises, run
 
 from gworker import messages
+from gworker.broker.interface import MAX_BODY
+from gworker.broker.local import LocalBroker
 from gworker.errors import BrokerDown
 from gworker.messages import Joined, holds
 from gworker.messages.recovery import joins, single_flight
@@ -366,6 +371,38 @@ def test_slow_members_come_back():
     assert three.connection.status == "closing"
     joins.DRAIN_SECONDS = before
     assert b.exceptions == 0
+
+
+def test_a_history_of_many_bytes():
+    """100 messages as large as they may be, of which the process never has many at once."""
+    broker = BrokerProcess()
+    process = Process(partial(LocalBroker, broker.path), {**MANY, "history": 100})
+    process.service.start_messaging()
+    run_in(process)
+    at = messages.position("many")
+    size = MAX_BODY - 3
+    for number in range(100):
+        messages.publish("many", f"{number:03}".ljust(size, "x"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    one = process.connect("text")
+    job = gevent.spawn(one.connection.join, "many", since=at)
+    left, starts = 0, []
+    while not (job.ready() and len(starts) == 100):
+        data = one.read()
+        while data:
+            if not left:
+                starts.append(data[:3])
+                left = size + 1
+            took = min(left, len(data))
+            left -= took
+            data = data[took:]
+        gevent.sleep(0)
+    assert job.get() == Joined(True, 100, messages.position("many"))
+    assert starts == [b"%03d" % number for number in range(100)]
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 40 << 10, f"{grown} KiB"
+    process.messages.end()
+    broker.close()
 
 
 def test_so_much_is_held_back():

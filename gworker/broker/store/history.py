@@ -5,9 +5,8 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from itertools import islice
 
-from gworker.broker.interface import Reply
+from gworker.broker.interface import PAGE_BYTES, Reply
 
 
 class History:
@@ -50,7 +49,8 @@ class History:
     def between(
         self, mode: bytes, asked: int, limit: int, backwards: bool
     ) -> tuple[list[Reply], bool]:
-        """Entries after `asked`, or before it; and whether these are all that ever were."""
+        """Entries after `asked`, or before it, of PAGE_BYTES; and whether none is missing between
+        `asked` and the last of them, or the end if these are not cut off."""
         if mode != self._mode:
             return [], (asked <= 1 if backwards else asked >= self.offset)
         found: Iterable[tuple[int, bytes]]
@@ -61,12 +61,16 @@ class History:
         else:
             found = (entry for entry in stored if entry[0] > asked)
             is_whole = self._lost <= asked
-        entries: list[Reply] = [
-            list(entry) for entry in islice(found, limit + 1 if limit else None)
-        ]
-        if limit and len(entries) > limit:
-            entries.pop()
-            is_whole = False
+        entries: list[Reply] = []
+        size = 0
+        for offset, body in found:
+            if size >= PAGE_BYTES:
+                break
+            if limit and len(entries) == limit:
+                is_whole = False
+                break
+            entries.append([offset, body])
+            size += len(body)
         return entries, is_whole
 
 

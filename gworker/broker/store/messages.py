@@ -98,6 +98,8 @@ class Messages:
         it, the newest first. limit: at most so many of them; 0 is all.
 
         Returns epoch, last offset, 1 if nothing between is missing, and pairs of offset and body.
+        Of more than PAGE_BYTES it returns the first ones, and 1 if nothing before these is missing.
+        There are more then, as the last offset shows.
         Nothing is returned from another epoch, and that is never complete. A channel that has no
         position has the epoch b"".
         """

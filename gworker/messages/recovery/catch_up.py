@@ -19,7 +19,7 @@ from gworker.messages.frame import Arrived
 from gworker.messages.holds import HeldFrames
 from gworker.messages.recovery.positions import Positions
 from gworker.messages.recovery.single_flight import SingleFlight
-from gworker.messages.stored_history import read_history
+from gworker.messages.stored_history import Page, read_page
 from gworker.messages.stream_position import StreamPosition
 
 log = logging.getLogger("gworker")
@@ -58,13 +58,15 @@ class CatchUp:
     def _refill(self, channel: Channel, held: HeldFrames) -> bool:
         is_whole = True
         while True:
-            missed = self._reads.alone(lambda: self._after_last(channel, held))
+            missed, has_more = self._reads.alone(lambda: self._after_last(channel, held))
             if missed is None:
                 is_whole = False
             else:
                 for each in missed:
                     channel.position.advance(each)
                     self._give(channel, each)
+                if missed and has_more:
+                    continue
             before = channel.position.epoch, channel.position.offset, len(held.frames)
             if self._give_held(channel, held):
                 return is_whole
@@ -89,11 +91,13 @@ class CatchUp:
         channel.held = None
         return True
 
-    def _after_last(self, channel: Channel, held: HeldFrames) -> list[Arrived] | None:
-        """What came after the last message that was received. None: that cannot be had, and the
-        channel goes on from where the broker is. Raises BrokerDown."""
+    def _after_last(self, channel: Channel, held: HeldFrames) -> tuple[list[Arrived] | None, bool]:
+        """What came after the last message that was received, and whether there is more than that.
+        None: it cannot be had, and the channel goes on from where the broker is. Raises
+        BrokerDown."""
+        has_more = False
         try:
-            found, top, missed = self._read(channel, held.highest(channel.position.epoch))
+            found, top, missed, has_more = self._read(channel, held.highest(channel.position.epoch))
         except BrokerError as error:
             log.warning("the history of the group %r cannot be read: %s", channel.text, error)
             found, top, missed = "", 0, None
@@ -102,26 +106,27 @@ class CatchUp:
                 found, top = self._positions.ask(channel)
             self._reads.clear()
             self._go_on_from(channel.position, held, found, top)
-        return missed
+        return missed, has_more
 
-    def _read(self, channel: Channel, highest: int) -> tuple[str, int, list[Arrived] | None]:
+    def _read(self, channel: Channel, highest: int) -> tuple[str, int, list[Arrived] | None, bool]:
         # highest: offset of what is held back.
         position = channel.position
         epoch, offset, digest = position.epoch, position.offset, position.digest
         # The last one is read again: after a failover, another one may be in its place.
-        found, top, is_complete, entries = self._stored(channel, epoch, max(offset - 1, 0))
-        if found == epoch:
-            is_lost = top < max(offset, highest) or any(
-                at == offset and digest not in (None, hash(body)) for at, body in entries
+        page = self._stored(channel, epoch, max(offset - 1, 0))
+        if page.epoch == epoch:
+            is_lost = page.top < max(offset, highest) or any(
+                at == offset and digest not in (None, hash(body)) for at, body in page.entries
             )
             if is_lost:
-                found, top = self._rotate(channel)
-            elif not is_complete:
-                found, top, is_complete, entries = self._stored(channel, epoch, offset)
-        if found != epoch or not is_complete:
-            return found, top, None
-        missed = [Arrived(epoch, at, memoryview(body)) for at, body in entries if at > offset]
-        return found, top, missed
+                return *self._rotate(channel), None, False
+            is_last_alone = page.has_more and page.entries[-1][0] <= offset
+            if not page.is_complete or is_last_alone:
+                page = self._stored(channel, epoch, offset)
+        if page.epoch != epoch or not page.is_complete:
+            return page.epoch, page.top, None, False
+        missed = [Arrived(epoch, at, memoryview(body)) for at, body in page.entries if at > offset]
+        return epoch, page.top, missed, page.has_more
 
     @staticmethod
     def _go_on_from(position: StreamPosition, held: HeldFrames, epoch: str, offset: int) -> None:
@@ -133,11 +138,9 @@ class CatchUp:
             late[epoch] = offset
         position.late = late
 
-    def _stored(
-        self, channel: Channel, epoch: str, offset: int
-    ) -> tuple[str, int, bool, list[tuple[int, bytes]]]:
+    def _stored(self, channel: Channel, epoch: str, offset: int) -> Page:
         declared = channel.declaration
-        return read_history(
+        return read_page(
             self._broker, channel.text, declared, (epoch, offset), declared.history + 1
         )
 

@@ -6,7 +6,7 @@ While the history is read, what comes is held back for them (`holds`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from gworker.broker.interface import Broker
@@ -21,7 +21,7 @@ from gworker.messages.host import Host
 from gworker.messages.membership import Joined
 from gworker.messages.recovery.positions import Positions
 from gworker.messages.recovery.single_flight import SingleFlight
-from gworker.messages.stored_history import read_history
+from gworker.messages.stored_history import read_page
 from gworker.messages.subscriptions import Subscriptions
 
 log = logging.getLogger("gworker")
@@ -34,16 +34,25 @@ ATTEMPTS: Final = 3
 
 
 class _Missed:
-    """A history that was read. is_complete: nothing after the position that was given is
-    missing."""
+    """A page of a history that was read. epoch, offset: where the group was. is_complete: nothing
+    after the position that was given is missing. next: the position behind which the next page is;
+    None: this is the last one."""
 
-    __slots__ = ("contents", "epoch", "is_complete", "offset")
+    __slots__ = ("contents", "epoch", "is_complete", "next", "offset")
 
-    def __init__(self, epoch: str, offset: int, is_complete: bool, contents: list[Content]) -> None:
+    def __init__(
+        self,
+        epoch: str,
+        offset: int,
+        is_complete: bool = False,
+        contents: Sequence[Content] = (),
+        following: tuple[str, int] | None = None,
+    ) -> None:
         self.epoch = epoch
         self.offset = offset
         self.is_complete = is_complete
         self.contents = contents
+        self.next = following
 
     def covers(self, hold: Hold) -> bool:
         """True if it goes to where the hold begins."""
@@ -158,7 +167,7 @@ class Joins:
             missed, is_recovered = self._missed(channel, hold, asked)
         except BrokerError as error:
             log.warning("the history of the group %r cannot be read: %s", channel.text, error)
-            missed, is_recovered = _Missed("", 0, False, []), False
+            missed, is_recovered = _Missed("", 0), False
         position = channel.position
         if not position.epoch:
             if missed.epoch:
@@ -166,8 +175,18 @@ class Joins:
             else:
                 self._positions.find(channel)
         is_wanted = is_recovered or channel.declaration.mode == "latest"
-        contents = missed.contents if is_wanted else []
-        if not self._send_missed(channel, connection, hold, contents, missed):
+        count = 0
+        page: _Missed | None = missed if is_wanted else None
+        while page is not None:
+            missed = page
+            if not all(self._send(channel, connection, hold, each) for each in page.contents):
+                return Joined()
+            count += len(page.contents)
+            if page.next is None:
+                break
+            page = self._page_after(channel, hold, page)
+            is_recovered = is_recovered and page is not None
+        if not self._send_held(channel, connection, hold, missed):
             return Joined()
         at = position.epoch, position.offset
         if missed.epoch and (position.epoch != missed.epoch or position.offset < missed.offset):
@@ -178,7 +197,7 @@ class Joins:
             hold.epoch, hold.offset = missed.epoch, missed.offset
         else:
             del channel.holds[connection]
-        return Joined(is_recovered, len(contents) if asked else 0, position_text(*at))
+        return Joined(is_recovered, count if asked else 0, position_text(*at))
 
     def _missed(
         self, channel: Channel, hold: Hold, asked: tuple[str, int] | None
@@ -196,36 +215,40 @@ class Joins:
         # At least up to where the hold begins, if the broker has that.
         def read() -> _Missed:
             declared = channel.declaration
-            epoch, offset, is_complete, entries = read_history(
-                self._broker, channel.text, declared, since, declared.history
-            )
+            page = read_page(self._broker, channel.text, declared, since, declared.history)
             contents = (
-                self._distribution.content(channel, Arrived(epoch, at, memoryview(body)))
-                for at, body in entries
+                self._distribution.content(channel, Arrived(page.epoch, at, memoryview(body)))
+                for at, body in page.entries
             )
-            return _Missed(epoch, offset, is_complete, [each for each in contents if each])
+            return _Missed(
+                page.epoch,
+                page.top,
+                page.is_complete,
+                [each for each in contents if each],
+                page.last if page.has_more else None,
+            )
 
         missed: _Missed | None = None
         for _ in range(ATTEMPTS):
-            missed = cast(_Missed, self._reads.do((channel, *since), read, missed))
+            missed = cast(_Missed, self._reads.do((channel, *since), read, missed, _size_of))
             if missed.covers(hold):
                 break
         assert missed is not None
         return missed
 
-    def _send_missed(
-        self,
-        channel: Channel,
-        connection: Any,
-        hold: Hold,
-        contents: Iterable[Content],
-        missed: _Missed,
-    ) -> bool:
-        """Send the history, and what was held back meanwhile. False: it is no member any more, or
+    def _page_after(self, channel: Channel, hold: Hold, page: _Missed) -> _Missed | None:
+        """None: it cannot be had. What was sent of the history is not sent again."""
+        assert page.next is not None
+        try:
+            following = self._read(channel, page.next, hold)
+        except (BrokerDown, BrokerError) as error:
+            log.warning("the history of the group %r cannot be read: %s", channel.text, error)
+            return None
+        return following if following.is_complete and following.epoch == page.epoch else None
+
+    def _send_held(self, channel: Channel, connection: Any, hold: Hold, missed: _Missed) -> bool:
+        """Send what was held back meanwhile, after a history. False: it is no member any more, or
         joins anew."""
-        for each in contents:
-            if not self._send(channel, connection, hold, each):
-                return False
         held = hold.contents
         assert held is not None
         while held:
@@ -249,3 +272,7 @@ class Joins:
         slow = channel.declaration.slow
         self._delivery.deliver(content.content, [connection], slow, encoded=content.encoded)
         return True
+
+
+def _size_of(missed: _Missed) -> int:
+    return sum(len(each.content) for each in missed.contents)

@@ -32,7 +32,7 @@ class Positions:
     def find(self, channel: Channel) -> None:
         """Begin where the broker is, if nothing has come yet. Raises BrokerDown."""
         key = channel, "position"
-        epoch, offset = self._reads.do(key, lambda: self.ask(channel), keep=False)
+        epoch, offset = self._reads.do(key, lambda: self.ask(channel))
         if not channel.position.epoch:
             channel.position.begin(epoch, offset)
 

@@ -14,16 +14,19 @@ from gworker.messages.sweeper import Sweeper
 # Reads at the same time.
 MOST_READS: Final = 16
 
-# Seconds for which a result serves those that want the same.
+# Seconds for which a result serves those that want the same, and bytes of all such results: the
+# oldest go.
 RESULT_SECONDS: Final = 1.0
+RESULT_BYTES: Final = 16 << 20
 
 
 class _Read:
-    __slots__ = ("at", "done", "error", "value")
+    __slots__ = ("at", "done", "error", "size", "value")
 
     def __init__(self) -> None:
         self.done = threading.Event()
         self.at = 0.0
+        self.size = 0
         self.value: Any = None
         self.error: BrokerDown | BrokerError | None = None
 
@@ -34,6 +37,7 @@ class SingleFlight:
     def __init__(self, sweeper: Sweeper) -> None:
         self._sweeper = sweeper
         self._reads: dict[Hashable, _Read] = {}
+        self._size = 0  # bytes of results
         self._running = threading.BoundedSemaphore(MOST_READS)
         sweeper.parts.append(self.drop_old)
 
@@ -41,15 +45,23 @@ class SingleFlight:
         return bool(self._reads)
 
     def do(
-        self, key: Hashable, read: Callable[[], Any], refused: object = None, keep: bool = True
+        self,
+        key: Hashable,
+        read: Callable[[], Any],
+        refused: object = None,
+        size_of: Callable[[Any], int] | None = None,
     ) -> Any:
-        """What `read` returns, or will return for another with the same key, or with `keep` has
-        returned a moment ago; but not `refused`. Raises BrokerDown, BrokerError."""
+        """What `read` returns, or will return for another with the same key, or has returned a
+        moment ago; but not `refused`. Raises BrokerDown, BrokerError.
+
+        size_of: the bytes of a result; None: it is for those alone that want it meanwhile.
+        """
         self.drop_old()
         found = self._reads.get(key)
         if found is None or (refused is not None and found.value is refused):
+            self._drop(key)
             found = self._reads[key] = _Read()
-            self._do(key, found, read, keep)
+            self._do(key, found, read, size_of)
         else:
             found.done.wait()
         error = found.error
@@ -71,18 +83,30 @@ class SingleFlight:
     def clear(self) -> None:
         """All is read anew from now on."""
         self._reads.clear()
+        self._size = 0
 
     def drop_old(self) -> bool:
         """Forget the results that are too old. False: there are none left."""
         until = time.monotonic() - RESULT_SECONDS
         while self._reads:
             key, found = next(iter(self._reads.items()))
-            if not found.done.is_set() or found.at > until:
+            if not found.done.is_set() or (found.at > until and self._size <= RESULT_BYTES):
                 return True
-            del self._reads[key]
+            self._drop(key)
         return False
 
-    def _do(self, key: Hashable, found: _Read, read: Callable[[], Any], keep: bool) -> None:
+    def _drop(self, key: Hashable) -> None:
+        found = self._reads.pop(key, None)
+        if found is not None:
+            self._size -= found.size
+
+    def _do(
+        self,
+        key: Hashable,
+        found: _Read,
+        read: Callable[[], Any],
+        size_of: Callable[[Any], int] | None,
+    ) -> None:
         found.error = BrokerDown("it was given up")
         try:
             found.value = self.alone(read)
@@ -90,9 +114,12 @@ class SingleFlight:
         except (BrokerDown, BrokerError) as error:
             found.error = error
         finally:
-            if keep and found.error is None:
-                self._sweeper.wake()
-            elif self._reads.get(key) is found:
-                del self._reads[key]
+            if self._reads.get(key) is found:
+                if size_of is not None and found.error is None:
+                    found.size = size_of(found.value)
+                    self._size += found.size
+                    self._sweeper.wake()
+                else:
+                    self._drop(key)
             found.at = time.monotonic()
             found.done.set()
