@@ -182,6 +182,7 @@ class Arbiter:
         instance.reports.expire(now)
         instance.callbacks.start_due(now)
         fleet.broker.tick(now)
+        fleet.molds.tick(now)
         if fleet.orphans:
             fleet.end_orphans(now)
         if not fleet.is_stopping:

@@ -111,6 +111,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "master/instance_view.py": ("master/test_status.py", "a value, which the status shows"),
     "master/rollout_events.py": ("master/test_rollout.py", "values, which a rollout handles"),
+    "process/mold.py": ("integration/test_preload.py", "it forks"),
     "process/broker_process.py": (
         "integration/test_broker_process.py",
         "it is the life of a process",

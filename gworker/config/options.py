@@ -136,6 +136,8 @@ OPTIONS: Final = (
            "file mode of the local broker's socket (660)", restart=True),
     Option(("--broker-group",), group, None, "GROUP",
            "group of the local broker's socket, a name or an id", restart=True),
+    Option(("--preload",), None, False, "",
+           "load the target once per generation, and fork the processes from that"),
     Option(("--graceful-timeout",), seconds, 30.0, "S", "a retiring process may take S (30)"),
     Option(("--boot-timeout",), some_seconds, 60.0, "S", "a process must be ready within S (60)"),
     Option(("--timeout",), seconds, 60.0, "S",

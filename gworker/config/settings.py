@@ -55,6 +55,7 @@ class Settings:
     max_requests_jitter: int
     max_memory: int
     max_age: float
+    preload: bool
     reload: bool
     reload_extra: tuple[str, ...]
     proxy_protocol: bool | None  # None: what the Worker says

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from gworker.ipc.connection_ids import ConnectionIds
 from gworker.ipc.scoreboard import Scoreboard
@@ -26,6 +27,15 @@ class Assignment:
     user: str | None = None
     group: str | None = None  # as its Worker says; None: as the settings say
     files: Sequence[str] = ()  # certificates and keys: read before the process becomes `user`
+
+    def order(self) -> dict[str, Any]:
+        """What a mold is told, as JSON: all but what it has inherited, and the descriptors."""
+        own = [each.name for each in fields(self) if each.name not in INHERITED]
+        return {name: getattr(self, name) for name in own}
+
+
+# Of an Assignment, what is no JSON.
+INHERITED = {"listeners", "scoreboard", "ids"}
 
 
 GOING_AWAY, SERVICE_RESTART = 1001, 1012  # close codes (RFC 6455, 7.4.1, and the IANA registry)

@@ -35,9 +35,15 @@ class ConnectionIds:
 
     def open(self) -> None:
         """In a worker process, while it may open what is the arbiter's."""
-        self._file = os.open(
-            f"/proc/self/fd/{self._memory}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-        )
+        self._file = self.opened()
+
+    def opened(self) -> int:
+        """A descriptor with a position of its own, for one worker process."""
+        return os.open(f"/proc/self/fd/{self._memory}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def use(self, descriptor: int) -> None:
+        """In a worker process that may not open it: `opened`, which the arbiter has sent."""
+        self._file = descriptor
 
     def let_go(self) -> None:
         """In a process that user code has forked: it would share its parent's position."""

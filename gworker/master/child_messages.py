@@ -76,9 +76,17 @@ class ChildMessages:
 
     def _declared(self, message: ChildMessage) -> Ended | None:
         process = message.process
-        if process.role is not Role.PROBE or process.has_declared:
+        if process.role not in (Role.PROBE, Role.MOLD) or process.has_declared:
             return None
         process.has_declared = True
+        if process.role is Role.MOLD:
+            if process.state is not State.BOOTING:
+                return None
+            process.to(State.READY, None)
+            process.ready_at = self._fleet.clock()
+            log.info("the mold is ready (pid %d, generation %d)", process.pid, process.generation)
+            if process.generation == self._fleet.generation:
+                return None  # it takes the place of one that has died
         return self._rollouts.advance(Declared(message.fields["workers"]))
 
     def _ready(self, message: ChildMessage) -> Ended | None:

@@ -7,17 +7,19 @@ child says is posted, as a `ChildMessage`, to the arbiter's queue.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
 import secrets
+import select
 import selectors
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gworker.config.settings import Settings
 from gworker.ipc.channel import Channel, pair
@@ -39,6 +41,9 @@ UNWANTED = "not needed any more"  # why a process is killed
 # forked.
 LAST_MESSAGES = 1024
 
+# Seconds that a mold has for one fork. The arbiter waits meanwhile.
+MOLD_SECONDS = 2.0
+
 NO_PLACE: Place = ("", 0)  # of a child that fills no slot
 
 # The messages of children, and the types of their fields. A child runs the user's code, so each
@@ -48,6 +53,7 @@ MESSAGES: dict[str, dict[str, type]] = {
     "step": {"step": str},
     "position": {"line": str},
     "declared": {"workers": list},
+    "forked": {"pid": int, "error": int},
     "failed": {"reason": str, "traceback": str},
     "replace": {"reason": str},
     "told": {"pid": int},
@@ -138,6 +144,43 @@ class Children:
 
         seconds: until it has to be ready; None: the boot timeout of `settings`.
         """
+
+        def fork(ours: Channel, theirs: Channel, number: int) -> int:
+            row = self.scoreboard.row(number)
+            return self._fork(theirs, ours, lambda: main(row, theirs))
+
+        return self._start(fork, role, generation, settings, place, seconds)
+
+    def fork_from(
+        self,
+        mold: Process,
+        settings: Settings,
+        order: Mapping[str, Any],
+        descriptors: Sequence[int],
+    ) -> Process:
+        """Let `mold` fork a worker process, by `order` (`Assignment.order`); `descriptors` go with
+        it. Raises OSError if it does not."""
+
+        def ask(_: Channel, theirs: Channel, number: int) -> int:
+            message = {"do": "fork", "row": number, **order}
+            if not mold.channel.send(message, [theirs.fileno(), *descriptors]):
+                raise OSError(errno.EPIPE, "the mold does not read")
+            return self._pid_from(mold)
+
+        place = order["worker"], order["id"]
+        return self._start(ask, Role.WORKER, order["generation"], settings, place, None)
+
+    def _start(
+        self,
+        begin: Callable[[Channel, Channel, int], int],
+        role: Role,
+        generation: int,
+        settings: Settings,
+        place: Place,
+        seconds: float | None,
+    ) -> Process:
+        # begin: makes the process, with both ends of its channel and the number of its row; returns
+        # its pid.
         with contextlib.ExitStack() as undo:
             ours, theirs = pair()
             undo.callback(ours.close)
@@ -145,7 +188,7 @@ class Children:
                 number = self.scoreboard.take()
                 undo.callback(self.scoreboard.give_back, number)
                 row = self.scoreboard.row(number)
-                pid = self._fork(theirs, ours, lambda: main(row, theirs))
+                pid = begin(ours, theirs, number)
             undo.callback(self._kernel.kill, pid, signal.SIGKILL)
             now = self._clock()
             process = Process(pid, role, *place, generation, settings, now, ours, number, row)
@@ -153,6 +196,27 @@ class Children:
             self.adopt(process)  # without memory for it, the child could not be heard
             undo.pop_all()
         return process
+
+    def _pid_from(self, mold: Process) -> int:
+        # What the mold has forked. It waits for nothing but orders, so the arbiter waits for it;
+        # one that hangs is killed. It runs the user's code: only what is our child counts.
+        end = time.monotonic() + MOLD_SECONDS
+        waiting = select.poll()
+        waiting.register(mold.channel.fileno(), select.POLLIN)
+        while waiting.poll(max(0.0, end - time.monotonic()) * 1000):
+            message = self._receive(mold)
+            if message is None and not self._is_heard(mold):
+                raise OSError(errno.ESRCH, "the mold has ended")
+            if message is not None and message.fields["event"] != "forked":
+                self._post(message)
+            elif message is not None:
+                pid, number = message.fields["pid"], message.fields["error"]
+                if number or pid in self.by_pid or pid not in self._kernel.children():
+                    number = number or errno.ESRCH
+                    raise OSError(number, f"the mold: {os.strerror(number)}")
+                return int(pid)
+        self.kill(mold, f"has forked nothing within {MOLD_SECONDS:g} s", KILL_MARGIN)
+        raise OSError(errno.ETIMEDOUT, "the mold does not answer")
 
     def adopt(self, process: Process) -> None:
         """Listen to a child and reap it."""

@@ -22,6 +22,7 @@ from gworker.master.broker_process import BrokerProcess
 from gworker.master.children import KILL_MARGIN, UNWANTED, Children
 from gworker.master.exit_status import Death, End, Exit, OomKills, reason_of
 from gworker.master.listeners import Listeners
+from gworker.master.molds import Molds
 from gworker.master.plan import Place, Plan
 from gworker.master.slots import Process, Role, Slot, State
 from gworker.master.spawner import Entry, Spawner
@@ -47,6 +48,7 @@ class Fleet:
         self.listeners = listeners
         self.children = children
         self.spawner = Spawner(children, listeners, entry)
+        self.molds = Molds(children, self.spawner, clock)
         self.broker = BrokerProcess(children, self.spawner, listeners.broker, clock)
         # Processes that died, and that none has told the broker of yet.
         self._untold: deque[int] = deque(maxlen=MOST_UNTOLD)
@@ -76,7 +78,8 @@ class Fleet:
         """
         settings = settings or self.settings
         try:
-            process = self.spawner.worker(slot.place, plan, generation, settings, is_start)
+            mold = self.molds.of(generation)
+            process = self.spawner.worker(slot.place, plan, generation, settings, is_start, mold)
         except OSError as error:
             reason = f"fork: {error.strerror}"
             log.error("cannot start %s: %s", slot.label, reason)
@@ -105,6 +108,7 @@ class Fleet:
         """Put these in force."""
         self.plan, self.generation, self.settings = plan, generation, settings
         self.listeners.apply_files(plan)
+        self.molds.keep(generation, settings)
         log.setLevel(settings.log_level.upper())
 
     def scale(self, worker: str, count: int) -> None:
@@ -161,6 +165,7 @@ class Fleet:
         no more than a farewell to the peers."""
         self.is_stopping = True
         self.listeners.close()
+        self.molds.stop()
         for process in list(self.children.by_pid.values()):
             if process.role is Role.WORKER:
                 self._stop(process, quick)
@@ -190,6 +195,8 @@ class Fleet:
             self.broker.on_end(process, reason)
         else:
             end = End.HELPER
+            if process.role is Role.MOLD:
+                self.molds.on_end(process, reason)
         return Death(process, end, status, reason)
 
     def _leave_slot(self, process: Process, status: int, reason: str) -> End:
@@ -252,7 +259,7 @@ class Fleet:
         """True while a child runs that fills no slot and has something to finish, or what a dead
         process has started."""
         roles = {each.role for each in self.children.by_pid.values()}
-        return bool(roles - {Role.WORKER, Role.BROKER, Role.WATCHER} or self.orphans)
+        return bool(roles - {Role.WORKER, Role.BROKER, Role.WATCHER, Role.MOLD} or self.orphans)
 
     @property
     def has_left(self) -> bool:
@@ -275,7 +282,8 @@ class Fleet:
                 for slot in self.slots.values()
                 if self._is_due(slot, slot.retry_at) and may_fill(slot)
             ]
-        return min([self.orphans.next_deadline(), self.broker.next_deadline(), *deadlines])
+        parts = (self.orphans, self.broker, self.molds)
+        return min([*(each.next_deadline() for each in parts), *deadlines])
 
     def fill_slots(self, now: float, may_fill: Callable[[Slot], bool]) -> None:
         """Start a process in every slot that needs one now, and for which `may_fill` is true."""

@@ -233,7 +233,7 @@ class Instance:
             self._upgrade.on_trial_end(death.status, reason)
         elif process.role is Role.WATCHER:
             self.reloader.on_watcher_end(process, self.fleet.clock())
-        elif process.role is Role.PROBE and not process.has_declared:
+        elif self.rollouts.waits_for(process):
             ended = self.rollouts.advance(ProbeFailed(reason, process.traceback))
         elif process.role is Role.WORKER and death.end is End.LOST:
             slot = self.fleet.slots[process.worker, process.id]

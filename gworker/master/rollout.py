@@ -124,7 +124,10 @@ class Rollout:
                 self._step(f"restart needed for: {', '.join(pending)}", logging.WARNING)
         self._step("loading the target")
         try:
-            self._fleet.spawner.probe(self._settings)
+            if self._settings.preload:
+                self._fleet.molds.start(self.generation, self._settings)
+            else:
+                self._fleet.spawner.probe(self._settings)
         except OSError as error:
             raise ConfigError(f"fork: {error.strerror}") from None
 
@@ -300,6 +303,7 @@ class Rollout:
         for slot in self._added:
             self._fleet.release(slot)
         self._fleet.listeners.keep_only(self._fleet.listeners.held.keys() - self._bound)
+        self._fleet.molds.keep(self._fleet.generation, self._fleet.settings)
 
     def _step(self, text: str, level: int = logging.INFO) -> None:
         if not self.first:

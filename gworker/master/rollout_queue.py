@@ -14,7 +14,7 @@ from gworker.master.control_connection import Call
 from gworker.master.fleet import Fleet
 from gworker.master.rollout import Rollout
 from gworker.master.rollout_events import Ended, Event
-from gworker.master.slots import Slot
+from gworker.master.slots import Process, Role, Slot
 
 Report = dict[str, Any]
 
@@ -68,6 +68,15 @@ class RolloutQueue:
         self._last, self._is_counted = self.report(), False
         self.current = Rollout(self._fleet, calls, first=first)
         return self._note_end(self.current, self.current.begin())
+
+    def waits_for(self, process: Process) -> bool:
+        """True if `process` has still to tell the current rollout what the target declares."""
+        is_its_own = process.role is Role.PROBE or (
+            process.role is Role.MOLD
+            and self.current is not None
+            and process.generation == self.current.generation
+        )
+        return is_its_own and not process.has_declared
 
     def advance(self, event: Event) -> Ended | None:
         """Give `event` to the current rollout, if there is one; return its end if that

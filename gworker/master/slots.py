@@ -25,6 +25,7 @@ PROVEN_SECONDS = 5.0
 class Role(Enum):
     WORKER = "worker"  # it fills a slot, and serves
     PROBE = "probe"  # it loads the target and tells what that declares
+    MOLD = "mold"  # it does the same, and stays: worker processes are forked from it
     CALLBACKS = "callbacks"  # it makes calls of callbacks of the instance, for one Worker
     TRIAL = "trial"  # it tries the new code of an upgrade
     BROKER = "broker"  # messages between the others go through it

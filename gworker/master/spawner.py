@@ -5,20 +5,24 @@ What runs in a child is not known here: the process that starts the arbiter give
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from socket import socket
 from typing import Any, Protocol
 
 from gworker.config.settings import Settings
 from gworker.ipc.assignment import Assignment
 from gworker.ipc.channel import Channel
+from gworker.ipc.connection_ids import ConnectionIds
 from gworker.ipc.declaration import Declaration
-from gworker.ipc.scoreboard import Row
+from gworker.ipc.scoreboard import Row, Scoreboard
 from gworker.master.children import NO_PLACE, Children
 from gworker.master.handover_plan import compatibility
 from gworker.master.listeners import Listeners
 from gworker.master.plan import Place, Plan
 from gworker.master.slots import Process, Role
+from gworker.tls.key_files import pack
 
 
 class Entry(Protocol):
@@ -29,6 +33,16 @@ class Entry(Protocol):
 
     def probe(self, settings: Settings, channel: Channel) -> int:
         """Load the target and tell the declarations."""
+
+    def mold(
+        self,
+        settings: Settings,
+        row: Row,
+        channel: Channel,
+        board: Scoreboard,
+        ids: ConnectionIds,
+    ) -> int:
+        """Load the target, tell the declarations, and fork worker processes."""
 
     def broker(
         self, listeners: Sequence[socket], settings: Settings, row: Row, channel: Channel
@@ -58,8 +72,10 @@ class Spawner:
         generation: int,
         settings: Settings,
         is_start: bool = False,
+        mold: Process | None = None,
     ) -> Process:
-        """A process that serves `place` of `plan`. is_start: the instance starts."""
+        """A process that serves `place` of `plan`. is_start: the instance starts. mold: the process
+        that forks it; None: this one."""
         key, children = plan.key(place), self._children
         listener = self._listeners.held.get(key) if key is not None else None
         descriptors = listener.descriptors if listener is not None else ()
@@ -74,10 +90,34 @@ class Spawner:
             self._listeners.close_in_child(descriptors)
             return self._entry.worker(assignment, settings, row, channel)
 
-        process = children.fork(Role.WORKER, generation, settings, main, place)
+        if mold is None:
+            process = children.fork(Role.WORKER, generation, settings, main, place)
+        else:
+            process = self._fork_from(mold, assignment, settings)
         process.key, process.count = key, count
         process.compatibility = compatibility(declared, settings)
         return process
+
+    def _fork_from(self, mold: Process, assignment: Assignment, settings: Settings) -> Process:
+        # What a process opens while it may, the arbiter opens for one that comes from the mold.
+        with ExitStack() as opened:
+            descriptors = [assignment.ids.opened()]
+            opened.callback(os.close, descriptors[0])
+            if assignment.files:
+                descriptors.append(pack(assignment.files))
+                opened.callback(os.close, descriptors[1])
+            descriptors += assignment.listeners
+            return self._children.fork_from(mold, settings, assignment.order(), descriptors)
+
+    def mold(self, generation: int, settings: Settings) -> Process:
+        """A child that loads the target, tells what it declares, and forks worker processes."""
+        children = self._children
+
+        def main(row: Row, channel: Channel) -> int:
+            self._listeners.close_in_child()
+            return self._entry.mold(settings, row, channel, children.scoreboard, children.ids)
+
+        return children.fork(Role.MOLD, generation, settings, main)
 
     def probe(self, settings: Settings) -> Process:
         """A child that loads the target and tells what it declares with these settings."""

@@ -7,13 +7,16 @@ the arbiter has is imported here, after the fork and after `monkey.patch_all()`.
 from __future__ import annotations
 
 import _socket
+import gc
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from socket import socket
+from traceback import format_exc
+from typing import NoReturn
 from zlib import crc32
 
 from setproctitle import setproctitle
@@ -24,9 +27,11 @@ from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.ipc.assignment import Assignment
 from gworker.ipc.channel import Channel
-from gworker.ipc.scoreboard import Row
+from gworker.ipc.connection_ids import ConnectionIds
+from gworker.ipc.fd_socket import Message
+from gworker.ipc.scoreboard import Row, Scoreboard
 from gworker.logs import setup
-from gworker.process import stack_dump
+from gworker.process import mold, stack_dump
 from gworker.process.child import Child
 from gworker.system import fork_guard, heap, readable
 from gworker.tls import key_files
@@ -65,6 +70,17 @@ class Bootstrap:
         child = self._child(settings, channel, label, f"worker [{settings.name}] {label}")
         held = key_files.read_all(assignment.files)
         assignment.ids.open()
+        return self._serve(child, assignment, settings, row, channel, held)
+
+    def _serve(
+        self,
+        child: Child,
+        assignment: Assignment,
+        settings: Settings,
+        row: Row,
+        channel: Channel,
+        held: key_files.Held,
+    ) -> int:
         listeners = [_socket.socket(fileno=each) for each in assignment.listeners]
         release = (assignment.scoreboard.make_private, assignment.ids.let_go)
 
@@ -88,6 +104,67 @@ class Bootstrap:
 
     def probe(self, settings: Settings, channel: Channel) -> int:
         child = self._child(settings, channel, "probe", f"probe [{settings.name}]")
+        return child.run(self._declaring(child, settings, channel))
+
+    def mold(
+        self,
+        settings: Settings,
+        row: Row,
+        channel: Channel,
+        scoreboard: Scoreboard,
+        ids: ConnectionIds,
+    ) -> int:
+        child = self._child(settings, channel, "mold", f"mold [{settings.name}]")
+        declare = self._declaring(child, settings, channel)
+
+        def start(order: Message, descriptors: list[int]) -> NoReturn:
+            self._leave_mold(child, settings, scoreboard, ids, order, descriptors)
+
+        def serve() -> None:
+            before = mold.opened()
+            declare()
+            mold.warn_of_shared(before)
+            from gworker.process import worker_process  # noqa: F401  (its memory is shared, too)
+
+            gc.collect()
+            gc.freeze()
+            mold.Mold(channel, row, start).run()
+
+        return child.run(serve)
+
+    def _leave_mold(
+        self,
+        child: Child,
+        settings: Settings,
+        scoreboard: Scoreboard,
+        ids: ConnectionIds,
+        order: Message,
+        descriptors: list[int],
+    ) -> NoReturn:
+        # In a process that the mold has forked: be a worker process, and never return.
+        code = 1
+        theirs, position, *rest = descriptors
+        channel = Channel(theirs)
+        try:
+            held = key_files.unpack(rest.pop(0)) if order["files"] else {}
+            ids.use(position)
+            row = scoreboard.row(order.pop("row"))
+            del order["do"]
+            assignment = Assignment(**order, listeners=tuple(rest), scoreboard=scoreboard, ids=ids)
+            label = f"{assignment.worker}#{assignment.id}"
+            setproctitle(f"gworker: worker [{settings.name}] {label}")
+            setup.set_process_name(label)
+            own = child.forked(channel, label)
+            code = self._serve(own, assignment, settings, row, channel, held)
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            channel.send({"event": "failed", "reason": reason, "traceback": format_exc()})
+        finally:
+            os._exit(code)
+
+    def _declaring(self, child: Child, settings: Settings, channel: Channel) -> Callable[[], None]:
+        # What loads the target and tells the declarations. A part is done here already, with the
+        # privileges that this process is about to give up.
         drops_root = os.geteuid() == 0 and (settings.user or settings.group)
         reader = key_files.Reader() if drops_root else None
 
@@ -118,7 +195,7 @@ class Bootstrap:
                     f"{len(workers)} Workers are declared, more than one message can tell of"
                 )
 
-        return child.run(declare)
+        return declare
 
     def broker(
         self, listeners: Sequence[socket], settings: Settings, row: Row, channel: Channel

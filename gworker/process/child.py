@@ -43,11 +43,18 @@ class Child:
         self._label = label
         self._log_to = log_to
         self._parts = parts
+        self._loaded: list[Worker] | None = None
         self.reporter = ImportReporter(channel, time.time()) if settings.reload else None
         # How it leaves once user code may have run.
         self._leave: Callable[[Callable[[], float]], None] | None = None
         # When it has to have left, in monotonic seconds.
         self.deadline: Callable[[], float] = lambda: 0.0
+
+    def forked(self, channel: Channel, label: str) -> Child:
+        """This process, which was forked from a child that has loaded the target."""
+        made = Child(self._settings, channel, label, self._log_to, self._parts)
+        made._loaded, made._leave = self._loaded, self._leave
+        return made
 
     def run(
         self,
@@ -63,7 +70,10 @@ class Child:
         """
         code = 0
         try:
-            self._prepare(user, group)
+            if self._loaded is None:
+                self._prepare(user, group)
+            else:
+                self._prepare_forked(user, group)
             title = f"gworker: child [{self._settings.name}] {self._label}"
             fork_guard.guard(title, setup.write_past_logging, setup.flush)
             for let_go in (*release, self._channel.close, stack_dump.uninstall):
@@ -94,10 +104,7 @@ class Child:
                 raise ConfigError(f"cannot change to {chdir}: {error.strerror}") from None
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        user = user or self._settings.user
-        privileges.drop(user, group or self._settings.group)
-        if user is not None:
-            readable.check(user, self._parts)
+        self._drop_privileges(user, group)
         gevent_patching.patch_all()
         from gworker.process import cooperative
 
@@ -106,6 +113,26 @@ class Child:
 
         self._leave = leave
         cooperative.install()
+        self._install_dump()
+
+    def _prepare_forked(self, user: str | None, group: str | None) -> None:
+        # All but what it has from the process that has forked it.
+        from gevent import reinit
+
+        reinit()
+        stack_dump.uninstall()
+        stack_dump.install_early(self._log_to)
+        if os.geteuid() == 0:
+            self._drop_privileges(user, group)
+        self._install_dump()
+
+    def _drop_privileges(self, user: str | None, group: str | None) -> None:
+        user = user or self._settings.user
+        privileges.drop(user, group or self._settings.group)
+        if user is not None:
+            readable.check(user, self._parts)
+
+    def _install_dump(self) -> None:
         here = os.path.join(self._settings.directory, "")
         stack_dump.install_dump(
             self._log_to,
@@ -116,6 +143,8 @@ class Child:
         from gworker.app.limits import override
         from gworker.app.loader import load
 
+        if self._loaded is not None:
+            return self._loaded
         settings = self._settings
         assert settings.target is not None
         self._channel.send({"event": "step", "step": LOAD})
@@ -129,6 +158,7 @@ class Child:
         # What is loaded stays: keep it out of every later collection.
         gc.collect()
         gc.freeze()
+        self._loaded = workers
         return workers
 
     def find(self, name: str) -> Worker:

@@ -44,7 +44,7 @@ def install() -> None:
     os.forkpty = _forkpty
     os.waitpid = _waitpid
     subprocess: Any = gevent.subprocess
-    subprocess.fork = fork_guard.to_execute(subprocess.fork)
+    subprocess.fork = fork_guard.unguarded(subprocess.fork)
     for name, change in CHANGES.items():
         if name in sys.modules:
             change(sys.modules[name])

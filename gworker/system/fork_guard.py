@@ -54,6 +54,9 @@ class _Guard:
     def __init__(
         self, title: str, report: Callable[[str], None], flush: Callable[[], None]
     ) -> None:
+        self.begin(title, report, flush)
+
+    def begin(self, title: str, report: Callable[[str], None], flush: Callable[[], None]) -> None:
         self.title = title
         self.report = report
         self.flush = flush
@@ -77,7 +80,7 @@ class _Guard:
     def after_in_child(self) -> None:
         # Release all, or end: a copy that kept a part could harm its parent.
         try:
-            if _get_ident() not in _executing:  # in a copy it is the parent's
+            if _get_ident() not in _unguarded:  # in a copy it is the parent's
                 self._become_copy()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         except BaseException:
@@ -160,8 +163,8 @@ class _Guard:
 
 
 _guards: list[_Guard] = []  # the one of this process
-# The threads that are just forking to execute a program at once; that closes everything by itself.
-_executing: set[int] = set()
+# The threads that are just forking a child that releases nothing.
+_unguarded: set[int] = set()
 _threads: WeakSet[greenlet] = WeakSet()  # those of `threading.Thread`
 
 
@@ -171,6 +174,9 @@ def guard(title: str, report: Callable[[str], None], flush: Callable[[], None]) 
     title: of the processes that it forks. report: logs without taking a lock. flush: writes what
     the log still holds.
     """
+    if _guards:  # the process was forked from a mold, which has registered it
+        _guards[0].begin(title, report, flush)
+        return
     made = _Guard(title, report, flush)
     _guards[:] = [made]
     _note_threads()
@@ -194,20 +200,21 @@ def _note_threads() -> None:
     threading.Thread._bootstrap = noted  # type: ignore[attr-defined]
 
 
-def to_execute(fork: Callable[[], int]) -> Callable[[], int]:
-    """`fork` for a child that executes another program at once, and releases nothing.
+def unguarded(fork: Callable[[], int]) -> Callable[[], int]:
+    """`fork` for a child that releases nothing: it executes another program at once, or it is
+    gworker's own.
 
     With thousands of connections it is much quicker.
     """
 
-    def fork_to_execute() -> int:
-        _executing.add(_get_ident())
+    def fork_unguarded() -> int:
+        _unguarded.add(_get_ident())
         try:
             return fork()
         finally:
-            _executing.discard(_get_ident())
+            _unguarded.discard(_get_ident())
 
-    return fork_to_execute
+    return fork_unguarded
 
 
 def on_fork(release: Callable[[], None]) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
+import threading
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +98,7 @@ class FakeKernel(Kernel):
     def end(self, pid: int, wait_status: int) -> None:
         """Process `pid` dies; its end of the channel closes."""
         self.dead.append((pid, wait_status))
+        self.strays.discard(pid)
         self.ends[pid].close()
 
 
@@ -124,6 +128,36 @@ class Processes:
     def make_deathless(self, process: Process) -> None:
         """SIGKILL does not help, as in uninterruptible sleep."""
         self.kernel.deathless.add(process.pid)
+
+
+class FakeMold(threading.Thread):
+    """Answers the orders of the arbiter, as the mold `process` would."""
+
+    def __init__(self, kernel: FakeKernel, process: Process) -> None:
+        super().__init__(daemon=True)
+        self.orders: list[dict[str, Any]] = []
+        self.error = 0
+        """What the system says to the next forks; 0: they succeed."""
+        self._kernel = kernel
+        self._end = Channel(os.dup(kernel.ends[process.pid].fileno()))
+
+    def run(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._end.fileno(), select.POLLIN)
+        with closing(self._end):
+            while waiting.poll():
+                order, descriptors = self._end.receive()
+                if order is None:
+                    return
+                self.orders.append(order)
+                pid = 0
+                if not self.error:
+                    with closing(Channel(descriptors.pop(0))) as end:
+                        pid = self._kernel.fork(end)
+                    self._kernel.strays.add(pid)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self._end.send({"event": "forked", "pid": pid, "error": self.error})
 
 
 class FakeCall:
