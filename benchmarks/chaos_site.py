@@ -27,7 +27,7 @@ from gworker.errors import GworkerError
 
 import_module("gworker.master.watchdog")  # see `Site._as_user`
 
-UID = 54321  # of nobody: RLIMIT_NPROC counts the processes of a user, and does not hold for root
+UID = 54321  # no account's: RLIMIT_NPROC counts the processes of a user, and does not hold for root
 DESCRIPTORS = 256
 BOOT_SECONDS = 60.0
 GOOD = (HERE / "chaos_app.py").read_text(encoding="utf-8")

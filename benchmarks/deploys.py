@@ -43,8 +43,8 @@ def command(server: Server, *words: str) -> str:
 
 
 def handover(settings: Settings) -> list[Row]:
-    """Live WebSockets over ten reloads of their one process: who is disconnected, what is lost, who
-    has to wait."""
+    """Live WebSockets over ten reloads of their one process: which are disconnected, what is lost,
+    which have to wait."""
     count = many_connections(settings)
     with (
         pinned(CORES),

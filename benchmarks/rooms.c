@@ -1,34 +1,43 @@
-/* rooms: members of groups, and those who publish, over WebSockets; every message is followed to every member.
+/* rooms: members of groups, and publishers, over WebSockets; every message is followed to every
+ * member.
  *
  *   rooms PORT[,PORT…] MEMBERS GROUPS [options]
  *
- *     -P, --publish-ports PORT[,PORT…]   where those who publish connect (default: PORT)
- *     -p, --publishers N   connections that publish (default 1); group g is published to by connection g % N
- *     -f, --in-flight N    messages in flight in each group, the next one when a message has reached every member (default 1)
- *     -r, --rate N         N messages a second instead, in turn over the groups, whether or not they arrive
+ *     -P, --publish-ports PORT[,PORT…]   where publishers connect (default: PORT)
+ *     -p, --publishers N   connections that publish (default 1); to group g, connection g % N
+ *     -f, --in-flight N    messages in flight in each group (default 1): the next one is sent
+ *                          when one has reached every member
+ *     -r, --rate N         N messages a second instead, in turn over the groups, whether they
+ *                          arrive or not
  *     -s, --size BYTES     of a message (default 100)
  *     -t, --seconds S      length of the measured window (default 3)
  *     -w, --warmup S       load before the window begins, not counted (default 0.5)
- *     -j, --joins N        groups that each member joins (default 1): the next N, and again from the first; with N > 1 nothing is published
+ *     -j, --joins N        groups that each member joins (default 1): the next N, and again from
+ *                          the first; with N > 1 nothing is published
  *         --path PATH      of the handshake (default /)
  *         --socketio       messages are events of Socket.IO 5 named "m"
  *         --hold           join, then stay until the time is over
  *
- * A client says "#j GROUP" and is told "#J GROUP" when it has joined. A message that is to be published is "#p GROUP NUMBER xxx…", and
- * members get it as it is. A publisher may be told "#o GROUP NUMBER" (published) or "#n GROUP NUMBER" (refused); a member
- * "#g GROUP" (some may be missing) and "#e GROUP" (somebody has joined or left).
+ * A client says "#j GROUP" and is told "#J GROUP" when it has joined. A message that is to be
+ * published is "#p GROUP NUMBER xxx…", and members get it as it is. A publisher may be told
+ * "#o GROUP NUMBER" (published) or "#n GROUP NUMBER" (refused); a member "#g GROUP" (some may be
+ * missing) and "#e GROUP" (a member has joined or left).
  *
- * Prints "ready" when all have joined, "start" when the window begins, "end" at its end, and one line of JSON: SIGTERM ends it early.
- * After the end nothing is sent; what is owed is waited for up to 3 seconds.
+ * Prints "ready" when all have joined, "start" when the window begins, "end" at its end, and one
+ * line of JSON: SIGTERM ends it early. After the end nothing is sent; what is owed is waited for up
+ * to 3 seconds.
  *
  *   published, delivered, seconds     in the window
  *   sent, arrived                     in all
- *   lost        members' messages that did not come, though nobody refused them
+ *   lost        members' messages that did not come, and were not refused
  *   silent      those of them that were published ("#o") and whose member was not told of a gap
  *   doubled, disordered               members' messages that came again, or after a later one
- *   disconnected, presence, told      connections that ended; "#e" since the start; members that were told of a gap
- *   refused, silence_ms               messages that were refused; the longest time without a "#o", while there was load
- *   p50_us, p99_us, max_us            from the sending of a message to its last member, in the window
+ *   disconnected, presence, told      connections that ended; "#e" since the start; members that
+ *                                     were told of a gap
+ *   refused, silence_ms               messages that were refused; the longest time without a "#o",
+ *                                     while there was load
+ *   p50_us, p99_us, max_us            from the sending of a message to its last member, in the
+ *                                     window
  *
  * Linux, gcc. One thread, epoll.
  */
@@ -81,7 +90,8 @@ struct connection {
 struct group {
     unsigned members;
     unsigned sent;     /* messages */
-    struct message { int64_t at; unsigned reached; char fate; } *messages; /* the last REMEMBERED; fate: 'o', 'n', 0 */
+    struct message { int64_t at; unsigned reached; char fate; } *messages;
+    /* the last REMEMBERED; fate: 'o', 'n', 0 */
 };
 
 static struct {
@@ -90,13 +100,15 @@ static struct {
     double rate, seconds, warmup;
     const char *path;
     bool socketio, hold;
-} options = {.publishers = 1, .in_flight = 1, .size = 100, .joins = 1, .seconds = 3, .warmup = 0.5, .path = "/"};
+} options = {.publishers = 1, .in_flight = 1, .size = 100, .joins = 1, .seconds = 3,
+             .warmup = 0.5, .path = "/"};
 
 static struct connection *all, *publishers;
 static struct group *groups;
 static int poller, up, joined;
 static bool is_counted, is_loading;
-static long long published, delivered, sent, arrived, doubled, disordered, disconnected, presence, refused, acknowledged;
+static long long published, delivered, sent, arrived, doubled, disordered, disconnected, presence;
+static long long refused, acknowledged;
 static int64_t acknowledged_at, silence, loading_since;
 static uint32_t *latencies;
 static int latency_count;
@@ -132,7 +144,7 @@ static void *allocate(size_t count, size_t size)
     return memory;
 }
 
-/* ---- WebSocket ------------------------------------------------------------------------------------------------------------------ */
+/* ---- WebSocket ------------------------------------------------------------------------------- */
 
 static void end(struct connection *c)
 {
@@ -174,18 +186,24 @@ static void say(struct connection *c, const char *text)
 static void begin(struct connection *c, int number, int port)
 {
     char request[512];
-    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001 + number % SOURCES)};
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001), .sin_port = htons(port)};
+    struct sockaddr_in from = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(0x7f000001 + number % SOURCES)};
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001), .sin_port = htons(port)};
     int one = 1;
 
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (c->fd < 0) fail("socket: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-    if (bind(c->fd, (void *)&from, sizeof from) || connect(c->fd, (void *)&to, sizeof to)) fail("connect: %s", strerror(errno));
+    if (bind(c->fd, (void *)&from, sizeof from) || connect(c->fd, (void *)&to, sizeof to))
+        fail("connect: %s", strerror(errno));
     int length = snprintf(request, sizeof request,
-                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", options.path, port);
+                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+                           "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                           "Sec-WebSocket-Version: 13\r\n\r\n",
+                           options.path, port);
     if (write(c->fd, request, length) != length) fail("handshake: %s", strerror(errno));
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
     c->state = HANDSHAKING;
@@ -194,7 +212,7 @@ static void begin(struct connection *c, int number, int port)
     if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event)) fail("epoll_ctl: %s", strerror(errno));
 }
 
-/* ---- messages ------------------------------------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static void publish(int number)
 {
@@ -232,7 +250,8 @@ static void got_message(struct connection *c, int number, unsigned message)
     struct group *group = &groups[number];
 
     if (c->number < 0) return; /* it went to all connections */
-    if (number != c->number % options.groups || message >= group->sent) fail("a message that was not for its receiver");
+    if (number != c->number % options.groups || message >= group->sent)
+        fail("a message that was not for its receiver");
     arrived++;
     if (is_counted) delivered++;
     if (message < c->next && (c->next - message > REMEMBERED || has_seen(c, message))) {
@@ -240,11 +259,13 @@ static void got_message(struct connection *c, int number, unsigned message)
         return;
     }
     if (message < c->next) disordered++;
-    for (; c->next <= message; c->next++) c->seen[c->next % REMEMBERED / 64] &= ~(1ull << c->next % 64);
+    for (; c->next <= message; c->next++)
+        c->seen[c->next % REMEMBERED / 64] &= ~(1ull << c->next % 64);
     c->seen[message % REMEMBERED / 64] |= 1ull << message % 64;
     struct message *followed = &group->messages[message % REMEMBERED];
     if (group->sent - message > REMEMBERED || ++followed->reached < group->members) return;
-    if (is_counted && latency_count < MOST_LATENCIES) latencies[latency_count++] = now_us() - followed->at;
+    if (is_counted && latency_count < MOST_LATENCIES)
+        latencies[latency_count++] = now_us() - followed->at;
     if (is_loading && !options.rate) publish(number);
 }
 
@@ -252,13 +273,15 @@ static void got_fate(int number, unsigned message, char fate)
 {
     int64_t now = now_us();
 
-    if (groups[number].sent - message <= REMEMBERED) groups[number].messages[message % REMEMBERED].fate = fate;
+    if (groups[number].sent - message <= REMEMBERED)
+        groups[number].messages[message % REMEMBERED].fate = fate;
     if (fate == 'n') {
         refused++;
         return;
     }
     acknowledged++;
-    if (is_loading && acknowledged_at && now - acknowledged_at > silence) silence = now - acknowledged_at;
+    if (is_loading && acknowledged_at && now - acknowledged_at > silence)
+        silence = now - acknowledged_at;
     acknowledged_at = now;
 }
 
@@ -277,7 +300,9 @@ static void got_text(struct connection *c, char *text)
         if (!strncmp(text, "40", 2)) greeted(c);
         return;
     }
-    if (!at || sscanf(at, "#%c %d %u", &what, &number, &message) < 2 || number < 0 || number >= options.groups) fail("not understood: %.60s", text);
+    if (!at || sscanf(at, "#%c %d %u", &what, &number, &message) < 2 || number < 0 ||
+        number >= options.groups)
+        fail("not understood: %.60s", text);
     switch (what) {
     case 'J': c->joined++; joined++; break;
     case 'p': got_message(c, number, message); break;
@@ -303,7 +328,8 @@ static void readable(struct connection *c)
         buffer[size] = 0;
         char *tail = strstr((char *)buffer, "\r\n\r\n");
         if (tail) {
-            if (strncmp((char *)buffer, "HTTP/1.1 101 ", 13)) fail("the handshake was refused: %.60s", buffer);
+            if (strncmp((char *)buffer, "HTTP/1.1 101 ", 13))
+                fail("the handshake was refused: %.60s", buffer);
             at = (unsigned char *)tail + 4 - buffer;
             c->state = GREETED;
             if (!options.socketio) greeted(c);
@@ -340,7 +366,7 @@ static void poll_once(int timeout)
     }
 }
 
-/* ---- the run -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static void open_all(void)
 {
@@ -352,7 +378,9 @@ static void open_all(void)
         struct connection *c = &all[i];
         c->number = publishes ? -1 : i;
         c->seen = publishes ? NULL : allocate(REMEMBERED / 64, sizeof(uint64_t));
-        begin(c, i, publishes ? options.publish_ports[i % options.publish_port_count] : options.ports[i % options.port_count]);
+        begin(c, i,
+              publishes ? options.publish_ports[i % options.publish_port_count]
+                        : options.ports[i % options.port_count]);
         while (i - up > OPENING && !stopping && now_us() < deadline) poll_once(100);
         if (stopping || now_us() > deadline) fail("%d of %d connections are open", up, total);
     }
@@ -368,7 +396,8 @@ static void load_until(int64_t until)
     static int64_t turn;
 
     while (!stopping && now_us() < until) {
-        while (options.rate && is_loading && loading_since + (int64_t)(turn * SECOND / options.rate) <= now_us())
+        while (options.rate && is_loading &&
+               loading_since + (int64_t)(turn * SECOND / options.rate) <= now_us())
             publish(turn++ % options.groups);
         poll_once(1);
     }
@@ -378,7 +407,8 @@ static void start_load(void)
 {
     is_loading = true;
     loading_since = now_us();
-    for (int i = 0; !options.rate && i < options.groups * options.in_flight; i++) publish(i % options.groups);
+    for (int i = 0; !options.rate && i < options.groups * options.in_flight; i++)
+        publish(i % options.groups);
 }
 
 static bool is_owed(void)
@@ -416,10 +446,13 @@ static void report(double seconds)
         }
     }
     qsort(latencies, latency_count, sizeof *latencies, compare);
-    printf("{\"published\": %lld, \"delivered\": %lld, \"seconds\": %.6f, \"sent\": %lld, \"arrived\": %lld, \"lost\": %lld, "
-           "\"silent\": %lld, \"doubled\": %lld, \"disordered\": %lld, \"disconnected\": %lld, \"presence\": %lld, \"told\": %lld, "
-           "\"refused\": %lld, \"acknowledged\": %lld, \"silence_ms\": %.1f, \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u}\n",
-           published, delivered, seconds, sent, arrived, lost, silent, doubled, disordered, disconnected, presence, told, refused,
+    printf("{\"published\": %lld, \"delivered\": %lld, \"seconds\": %.6f, \"sent\": %lld, "
+           "\"arrived\": %lld, \"lost\": %lld, \"silent\": %lld, \"doubled\": %lld, "
+           "\"disordered\": %lld, \"disconnected\": %lld, \"presence\": %lld, \"told\": %lld, "
+           "\"refused\": %lld, \"acknowledged\": %lld, \"silence_ms\": %.1f, \"p50_us\": %u, "
+           "\"p99_us\": %u, \"max_us\": %u}\n",
+           published, delivered, seconds, sent, arrived, lost, silent, doubled, disordered,
+           disconnected, presence, told, refused,
            acknowledged, silence / 1000.0, percentile(0.5), percentile(0.99), percentile(1));
     fflush(stdout);
 }
@@ -427,16 +460,19 @@ static void report(double seconds)
 static int read_ports(const char *text, int *ports)
 {
     int count = 0;
-    for (const char *at = text; at && count < PORTS; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) ports[count++] = atoi(at);
+    for (const char *at = text; at && count < PORTS;
+         at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        ports[count++] = atoi(at);
     return count;
 }
 
 static void parse_arguments(int argc, char **argv)
 {
     static const struct option names[] = {
-        {"publish-ports", 1, 0, 'P'}, {"publishers", 1, 0, 'p'}, {"in-flight", 1, 0, 'f'}, {"rate", 1, 0, 'r'},   {"size", 1, 0, 's'},
-        {"seconds", 1, 0, 't'},       {"warmup", 1, 0, 'w'},     {"joins", 1, 0, 'j'},     {"path", 1, 0, 'a'},   {"socketio", 0, 0, 'S'},
-        {"hold", 0, 0, 'H'},          {0}};
+        {"publish-ports", 1, 0, 'P'}, {"publishers", 1, 0, 'p'}, {"in-flight", 1, 0, 'f'},
+        {"rate", 1, 0, 'r'}, {"size", 1, 0, 's'}, {"seconds", 1, 0, 't'},
+        {"warmup", 1, 0, 'w'}, {"joins", 1, 0, 'j'}, {"path", 1, 0, 'a'},
+        {"socketio", 0, 0, 'S'}, {"hold", 0, 0, 'H'}, {0}};
     int option;
 
     while ((option = getopt_long(argc, argv, "P:p:f:r:s:t:w:j:", names, NULL)) != -1) {
@@ -463,7 +499,8 @@ static void parse_arguments(int argc, char **argv)
         memcpy(options.publish_ports, options.ports, sizeof options.ports);
         options.publish_port_count = options.port_count;
     }
-    if (options.size > REST - 64 || options.groups < 1 || options.publishers < 1) fail("values out of range");
+    if (options.size > REST - 64 || options.groups < 1 || options.publishers < 1)
+        fail("values out of range");
     if (options.joins > 1) options.hold = true;
 }
 
@@ -485,7 +522,8 @@ int main(int argc, char **argv)
     groups = allocate(options.groups, sizeof *groups);
     latencies = allocate(MOST_LATENCIES, sizeof *latencies);
     for (int i = 0; i < options.members; i++) groups[i % options.groups].members++;
-    for (int i = 0; i < options.groups; i++) groups[i].messages = allocate(REMEMBERED, sizeof *groups[i].messages);
+    for (int i = 0; i < options.groups; i++)
+        groups[i].messages = allocate(REMEMBERED, sizeof *groups[i].messages);
     open_all();
     puts("ready");
     fflush(stdout);
@@ -503,7 +541,8 @@ int main(int argc, char **argv)
     double seconds = (double)(now_us() - began) / SECOND;
     puts("end");
     fflush(stdout);
-    for (int64_t until = now_us() + OWED_SECONDS * SECOND; is_owed() && now_us() < until;) poll_once(10);
+    for (int64_t until = now_us() + OWED_SECONDS * SECOND; is_owed() && now_us() < until;)
+        poll_once(10);
     report(seconds);
     return 0;
 }

@@ -3,8 +3,8 @@
 BENCH_PORT=9601 gworker benchmarks/rooms_app.py:rooms
 
 What clients say and hear stands in rooms.c. BENCH_MODE is that of the groups;
-BENCH_PRESENCE=1 makes joins and leaves events, BENCH_FATES=1 tells those who publish what became
-of it.
+BENCH_PRESENCE=1 makes joins and leaves events, BENCH_FATES=1 tells publishers what became of
+their messages.
 """
 
 import os
@@ -26,7 +26,7 @@ messages.declare(
 rooms = Worker(ADDRESS, name="rooms", handover=True, backlog=4096)
 publishers = Worker(OTHER, name="publishers", backlog=4096)
 apart = [rooms, publishers]
-"""Members in one process, those who publish in another."""
+"""Members in one process, publishers in another."""
 
 crowd = Worker(ADDRESS, name="crowd", backlog=4096)
 """One process without a broker."""

@@ -84,7 +84,7 @@ def serve(connection: Connection, request: Request) -> None:
 
 # ---- the room
 
-# What was said is kept, for those who come; that somebody types is not. The members of SAID are the
+# What was said is kept, for new members; that a member types is not. The members of SAID are the
 # people in the room.
 SAID, TYPING = "room:said", "room:typing"
 
@@ -159,8 +159,8 @@ def changed(
     left: list[messages.Member],
     connections_here: list[Connection],
 ) -> None:
-    """Called in each process that has people in the room. Who leaves is told 3 s later, and not at
-    all if they are back by then."""
+    """Called in each process that has people in the room. A leave is told 3 s later, and not
+    at all if the member is back by then."""
     here = sorted(
         (member.presence["since"], member.presence["name"]) for member in messages.members(group)
     )

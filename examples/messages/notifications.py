@@ -4,8 +4,8 @@
     websocat ws://127.0.0.1:9503/?user=ada              # twice: a phone and a laptop
     curl -d 'Your parcel is here' http://127.0.0.1:8003/notify/ada
 
-The answer says how many processes were reached: 0 means that nobody is there, and something else
-has to be done (an e-mail, say).
+The answer says how many processes were reached: 0 means that the user is offline, and
+something else has to be done (an e-mail, say).
 """
 
 import os

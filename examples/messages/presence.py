@@ -1,4 +1,4 @@
-"""Who is in a room: a list that is right in every process, also over reconnects and deploys.
+"""The members of a room: a list that is right in every process, also over reconnects and deploys.
 
     gworker examples/messages/presence.py -w 4
     websocat ws://127.0.0.1:9502/lobby?name=Ada        # or any WebSocket client

@@ -1,4 +1,4 @@
-"""A room in which nobody misses a word: the page says where it was when it comes back.
+"""A room whose clients miss no message: the page says where it was when it comes back.
 
     gworker examples/messages/recoverable_room.py -w 4
 

@@ -203,7 +203,7 @@ class Attributes(ConnectionState):
 
     @property
     def uid(self) -> str | None:
-        """The user to whom it is bound; None: to nobody."""
+        """The user to whom it is bound; None: to no user."""
         return None if self.membership is None else self.membership.uid
 
     # ---- the protocol

@@ -1,4 +1,4 @@
-"""The process of the local broker: started when somebody connects, started again when it dies.
+"""The process of the local broker: started when a client connects, started again when it dies.
 
 While none lives, the arbiter's selector watches the sockets at which it will listen, and the first
 connection that waits starts one. It fills no slot, and it stays over a reload, a change of counts
@@ -102,7 +102,7 @@ class BrokerProcess:
             log.error("cannot start the broker: %s", self.reason)
 
     def on_end(self, process: Process, reason: str) -> None:
-        """It is dead. The next one is started at once if somebody waits; after a further failure,
+        """It is dead. The next one is started at once if a client waits; after a further failure,
         later."""
         is_proven = (
             process.ready_at is not None and self._clock() - process.ready_at >= PROVEN_SECONDS
@@ -124,7 +124,7 @@ class BrokerProcess:
         return self._settings is not None
 
     def stop(self) -> bool:
-        """End it, once nobody needs it any more. True: it has ended."""
+        """End it, once no process needs it any more. True: it has ended."""
         self._settings = None
         self._unwatch()
         process = self.current

@@ -1,6 +1,6 @@
 """The meaning of a HUP: an order to reload, or the end of the terminal of this instance.
 
-The kernel and the shell send the same signal when a terminal is closed as an operator who wants a
+The kernel and the shell send the same signal when a terminal is closed as an operator sends for a
 reload. The controlling terminal shows the difference: after a hang-up it cannot be opened.
 """
 

@@ -19,7 +19,7 @@ def check_worker(declared: Declaration, settings: Settings) -> None:
     declares.
 
     The declaration comes from the target. With --user that is code which is not trusted with root,
-    and must not choose who runs it: only the settings, which are the operator's, can give a Worker
+    and must not choose its user: only the settings, which are the operator's, can give a Worker
     another user or group, and never root's.
     """
     try:

@@ -55,7 +55,7 @@ class ReadableSocket:
     """Lets a greenlet wait until a socket may be read. It implements `link.Readable`.
 
     gevent's own sockets start and stop a watcher each time, and try to read before they wait. Here
-    the watcher runs on, and stops only when there is something to read and nobody waits for it.
+    the watcher runs on, and stops only when something can be read for which no greenlet waits.
     """
 
     def __init__(self, end: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Rooms whose members hear who comes and who goes."""
+"""Rooms whose members hear of joins and leaves."""
 
 import json
 import os

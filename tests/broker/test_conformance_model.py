@@ -344,7 +344,7 @@ class Brokers(RuleBasedStateMachine):
 @pytest.mark.timeout(180)
 def test_any_sequence_of_operations(server: Server) -> None:
     has_clock = server.advance is not None
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         lambda: Brokers(server),
         settings=settings(
             max_examples=150 if has_clock else 40,

@@ -408,7 +408,7 @@ HEADS = (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nA: 1\r\nx-B:2 \r\na: 3\r
 def worked(loaded: SimpleNamespace, head: bytes, operations: Any) -> list[Any]:
     headers, said = loaded.http.Headers.from_head(head), []
     for method_name, *arguments in operations:
-        found = outcome(lambda: getattr(headers, method_name)(*arguments))  # noqa: B023
+        found = outcome(lambda: getattr(headers, method_name)(*arguments))
         said.append(found if isinstance(found, str | bytes | int | tuple) else repr(_listed(found)))
     copied = pickle.loads(pickle.dumps(list(headers.pairs())))
     return [*said, headers == loaded.http.Headers(copied), headers.__getstate__()]

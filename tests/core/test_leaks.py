@@ -59,7 +59,7 @@ def talk(served: Served, protocol: str, messages: int) -> None:
         before = context.requests
         far.send(ONE[protocol])
         sent += 1
-        until(lambda: context.requests > before)  # noqa: B023
+        until(lambda: context.requests > before)
         far.read()
         far.got = b""
     served.hang_up(far)

@@ -90,8 +90,8 @@ def test_reuse_port_the_queue_of_a_killed_process_is_served_by_the_next(served: 
     os.kill(pids[0], signal.SIGSTOP)
     with ExitStack() as stack:
         waiting = open_many(stack, served, "own", 40)
-        # Whom the kernel gave to the other process has an answer; the others lie in the stopped
-        # one's queue.
+        # Clients that the kernel gave to the other process have an answer; the others lie in the
+        # queue of the stopped one.
         wait_for(
             lambda: next(row["connections"] for row in served.workers("own") if row["id"] == 1) > 0,
             "some answered",

@@ -80,7 +80,7 @@ def test_who_connects_while_it_is_dead_is_served(instance: Callable[..., Instanc
             assert f"broker (pid {first.pid}) killed by signal 9 (SIGKILL), after" in one.read_log()
             (ended,) = one.status()["exits"]
             assert (ended["worker"], ended["pid"]) == ("broker", first.pid)
-            second.kill()  # a second failure in a row waits for a moment, and refuses nobody
+            second.kill()  # a second failure in a row waits for a moment, and refuses no client
             with closing(hello(one)):
                 assert started(one).pid != second.pid
             assert "broker is started again in 0.1 s" in one.read_log()

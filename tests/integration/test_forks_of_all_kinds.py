@@ -1,4 +1,4 @@
-"""A copy of a worker process holds nothing of it, whatever that serves, and tells nobody's peer
+"""A copy of a worker process holds nothing of it, whatever that serves, and tells no peer
 anything."""
 
 from __future__ import annotations

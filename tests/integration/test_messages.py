@@ -91,7 +91,7 @@ def test_one_order_for_all(peers: list[Peer]) -> None:
         ours = []
         while len(ours) < 100:
             message = each.receive()
-            if not message.startswith('{"answer"'):  # type: ignore[arg-type]
+            if not message.startswith('{"answer"'):
                 ours.append(message)
         seen.append(ours)
     assert all(each == seen[0] for each in seen)
@@ -146,7 +146,7 @@ def test_functions_in_each_process(peers: list[Peer]) -> None:
     peers[0].call("publish", "audit", {"n": 1})
     peers[1].call("publish", "audit", "two")
     for each in peers:
-        wait_for(lambda: each.call("heard") == [{"n": 1}, "two"], "what was published")  # noqa: B023
+        wait_for(lambda: each.call("heard") == [{"n": 1}, "two"], "what was published")
 
 
 def test_presence_ends_with_the_connection(peers: list[Peer]) -> None:

@@ -195,7 +195,7 @@ class Crowd:
             load = self.loads[group]
             last = max(load.taken)
             for peer in self.members[group]:
-                wait_for(lambda: peer.numbers and peer.numbers[-1] >= last, "the last")  # noqa: B023
+                wait_for(lambda: peer.numbers and peer.numbers[-1] >= last, "the last")
                 assert not peer.has_ended
                 self._check(peer, group, load)
 
@@ -424,5 +424,5 @@ def test_all_processes_are_killed(app: Served) -> None:
         second = ends.enter_context(closing(Peer(app)))
         assert second.ask("join", "kept killed", at)["recovered"] is True
         wait_for(lambda: second.numbers == [1], "what it missed")
-        wait_for(lambda: second.ask("count", "seen killed")["result"] == 0, "nobody is left")
+        wait_for(lambda: second.ask("count", "seen killed")["result"] == 0, "no member is left")
         assert time.monotonic() - killed_at < MAX_RETURN

@@ -1,5 +1,5 @@
 """Members of groups that move to other processes while messages are published: each gets each
-message once, in order, and nobody sees them go."""
+message once, in order, and no member sees them go."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def expect_all(members: list[Member], sent: dict[str, int], words: list[str]) ->
         complete = list(range(sent[word]))
         for each in members:
             wait_for(
-                lambda each=each, word=word: len(each.heard[word]) >= sent[word],  # type: ignore[misc]
+                lambda each=each, word=word: len(each.heard[word]) >= sent[word],
                 f"all of {word}",
                 5,
             ) if each.heard[word][-1:] != [sent[word] - 1] else None
@@ -288,7 +288,7 @@ def test_those_that_join_and_leave_meanwhile(app: Served) -> None:
         assert not publishing.failed
         sent = publishing.sent["free.x"]
         for each in one.members[1::2]:
-            wait_for(lambda each=each: each.heard["free.x"][-1] == sent - 1, "the last one")  # type: ignore[misc]
+            wait_for(lambda each=each: each.heard["free.x"][-1] == sent - 1, "the last one")
             heard = each.heard["free.x"]
             assert heard == list(range(heard[0], sent)), f"member {each.number}"
         for each in one.members[::2]:
@@ -307,7 +307,7 @@ def test_scaling_down_and_up(app: Served) -> None:
         try:
             for count in ("4", "1", "2"):
                 assert app.run("scale", "members", count).returncode == 0
-                wait_for(lambda count=count: len(app.workers("members")) == int(count), "scaled")  # type: ignore[misc]
+                wait_for(lambda count=count: len(app.workers("members")) == int(count), "scaled")
                 time.sleep(0.5)
         finally:
             publishing.is_over = True
@@ -329,4 +329,4 @@ def test_without_handover_they_are_closed_politely_and_come_back(app: Served) ->
             assert each.ask("join free.t") == "done"
         publisher.publish("free.t", "free.t 0")
         for each in again:
-            wait_for(lambda each=each: each.heard["free.t"] == [0], "a message")  # type: ignore[misc]
+            wait_for(lambda each=each: each.heard["free.t"] == [0], "a message")

@@ -1,4 +1,4 @@
-"""Who comes to rooms and leaves them, over the processes of a running instance."""
+"""Members that come to rooms and leave them, over the processes of a running instance."""
 
 from __future__ import annotations
 

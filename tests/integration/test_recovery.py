@@ -84,7 +84,7 @@ class Load:
         while not self._is_over.is_set():
             before = len(self.peer.got)
             self.peer.ask("publish", self.group, [self.number])
-            wait_for(lambda: len(self.peer.got) > before, "an answer")  # noqa: B023
+            wait_for(lambda: len(self.peer.got) > before, "an answer")
             answers = [each for each in self.peer.got[before:] if "gap" not in each]
             if any("published" in each for each in answers):
                 self.taken.append(self.number)
@@ -131,12 +131,12 @@ def test_the_broker_is_killed_while_clients_publish(app: Served) -> None:
         time.sleep(0.5)
         psutil.Process(app.status()["broker"]["pid"]).kill()
         killed_at = time.monotonic()
-        wait_for(lambda: load.times and load.times[-1] > killed_at, "publishing again")  # noqa: B023
+        wait_for(lambda: load.times and load.times[-1] > killed_at, "publishing again")
         assert next(each for each in load.times if each > killed_at) - killed_at < 1.5
         time.sleep(0.5)
     load.end()
     for each in members:
-        wait_for(lambda: each.messages[-1:] == load.taken[-1:], "the last message")  # noqa: B023
+        wait_for(lambda: each.messages[-1:] == load.taken[-1:], "the last message")
         assert not each.has_ended
         got = each.messages
         assert got == sorted(set(got))

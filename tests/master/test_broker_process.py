@@ -164,7 +164,7 @@ def test_a_socket_that_is_made_anew_is_told(world: World, client: socket.socket)
     path = Path(world.fleet.listeners.broker.path)
     path.unlink()
     assert world.fleet.broker.restore(str(path)) == str(path)
-    process = connect(world, client)  # nobody runs yet: the arbiter watches both
+    process = connect(world, client)  # no child runs yet: the arbiter watches both
     assert world.told(process) == []
     path.unlink()
     assert world.fleet.broker.restore(str(path)) == str(path)

@@ -1,4 +1,4 @@
-"""Messages to many connections: who gets them, how often they are encoded, and who waits."""
+"""Messages to many connections: which get them, how often they are encoded, and which wait."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A process with a member in a room. Arguments: where the broker listens, and the user.
 
-It prints who joins and who leaves, and its end is that of its standard input."""
+It prints joins and leaves, and its end is that of its standard input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who comes to groups and leaves them, over several processes of one broker."""
+"""Members that come to groups and leave them, over several processes of one broker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class World:
         self.processes: list[Process] = []
         self.heard: list[list[tuple[list[Member], list[Member]]]] = []
         self.here: list[int] = []
-        self.clients: list[Client] = []  # which would end if nobody had them
+        self.clients: list[Client] = []  # referenced here, as they would end otherwise
         for _ in range(count):
             self.start()
         run_in(self.processes[0])

@@ -86,7 +86,7 @@ class Instance:
         """What its commands are run by, as setpriv(1): they are executed then, and not forked by a
         template."""
         self.user: int | None = None
-        """Whose instance it is, if not this process's own: nobody else's commands believe its
+        """Whose instance it is, if not this process's own: no other user's commands believe its
         files."""
         self._writes = 0
         self.write(source)

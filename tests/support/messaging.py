@@ -9,30 +9,30 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import _socket  # noqa: E402
-import copy  # noqa: E402
-import itertools  # noqa: E402
-import socket  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from functools import partial  # noqa: E402
-from typing import Any  # noqa: E402
+import _socket
+import copy
+import itertools
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import gevent  # noqa: E402
-from gevent import get_hub  # noqa: E402
+import gevent
+from gevent import get_hub
 
-from gworker import protocols  # noqa: E402
-from gworker.app import worker  # noqa: E402
-from gworker.app.limits import Limits  # noqa: E402
-from gworker.app.worker import Worker  # noqa: E402
-from gworker.broker.interface import Broker  # noqa: E402
-from gworker.broker.memory import MemoryBroker, MemoryServer  # noqa: E402
-from gworker.broker.store.store import Store  # noqa: E402
-from gworker.connection.connection import Connection  # noqa: E402
-from gworker.connection.context import ServerContext  # noqa: E402
-from gworker.ipc.scoreboard import Column, Scoreboard  # noqa: E402
-from gworker.messages.declarations import Declarations, checked  # noqa: E402
-from gworker.messages.messaging import Messaging  # noqa: E402
-from gworker.process.brokers import host_of  # noqa: E402
+from gworker import protocols
+from gworker.app import worker
+from gworker.app.limits import Limits
+from gworker.app.worker import Worker
+from gworker.broker.interface import Broker
+from gworker.broker.memory import MemoryBroker, MemoryServer
+from gworker.broker.store.store import Store
+from gworker.connection.connection import Connection
+from gworker.connection.context import ServerContext
+from gworker.ipc.scoreboard import Column, Scoreboard
+from gworker.messages.declarations import Declarations, checked
+from gworker.messages.messaging import Messaging
+from gworker.process.brokers import host_of
 
 board = Scoreboard(1024)
 _ids = itertools.count(1)  # no two connections of an instance have the same
@@ -150,7 +150,7 @@ class Running:
 
 def run_in(process: Process) -> None:
     """The functions of `gworker.messages` are those of this process from now on."""
-    worker.running[:] = [(process.worker, Running(process))]  # type: ignore[list-item]
+    worker.running[:] = [(process.worker, Running(process))]
 
 
 def processes(count: int, *declared: dict[str, Any], **callbacks: Any) -> list[Process]:

@@ -424,7 +424,7 @@ def test_a_subscriber_that_does_not_read_is_cut_and_told(single: Server, connect
     process, other = connect(single.url), connect(single.url)
     single.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 1")
     held = threading.Event()
-    process.on_message = lambda channel, payload: held.wait(20)  # type: ignore[method-assign]
+    process.on_message = lambda channel, payload: held.wait(20)
     process.subscribe(ROOM)
     for _ in range(40):
         other.call("publish", ROOM, b"x" * 500_000)

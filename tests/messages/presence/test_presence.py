@@ -1,4 +1,4 @@
-"""Who comes to groups and leaves them, as all their processes hear it."""
+"""Members that come to groups and leave them, as all their processes hear it."""
 
 from __future__ import annotations
 
