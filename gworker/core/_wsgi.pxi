@@ -159,6 +159,9 @@ cdef class PreparedAnswer:
                 copy.append((name, value))
         self.status, self.fields = status, copy
 
+    def dropped(self, names):
+        pass
+
 
 cdef bint make_prepared(Answer *answer, PreparedAnswer prepared, body, bytes common):
     # Make the head of a whole answer, whose `body` stays where it is. False: not mine.

@@ -123,6 +123,10 @@ class PreparedAnswer:
             copy.append((name, value))
         self.status, self.fields = status, copy
 
+    def dropped(self, names: list[str]) -> None:
+        """Called with the names of fields that are not sent because they are about the connection
+        (RFC 9110 section 7.6.1)."""
+
 
 def raise_again(exc_info: ExcInfo) -> NoReturn:
     """Raise what `sys.exc_info()` has given, with its traceback."""

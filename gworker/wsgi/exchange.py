@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
+_warned: set[str] = set()  # fields of applications, in lower case; of a few names
+
 PIECE = 131072  # bytes of a file that wait for a client at once
 
 
@@ -33,6 +35,16 @@ class Exchange(ExchangeCore):
     """
 
     __slots__ = ()
+
+    def dropped(self, names: list[str]) -> None:
+        new = [name for name in names if name.lower() not in _warned]
+        if new:
+            _warned.update(name.lower() for name in new)
+            log.warning(
+                "the application sets %s: fields about the connection are the server's, and are "
+                "not sent (PEP 3333)",
+                ", ".join(new),
+            )
 
     # ---- for the environ
 

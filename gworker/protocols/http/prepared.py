@@ -31,7 +31,7 @@ class PreparedHead:
         self.status = int(answer.status[:3])
         self.length: int | None = None
         self.closes = self.has_date = False
-        lines = [f"HTTP/1.1 {answer.status}"]
+        lines, dropped = [f"HTTP/1.1 {answer.status}"], []
         for name, value in answer.fields:
             lower = name.lower()
             if lower not in FRAMING:
@@ -41,6 +41,10 @@ class PreparedHead:
                 self.length = _length(value)
             elif lower == "connection":
                 self.closes = "close" in [each.strip(" \t") for each in value.lower().split(",")]
+            else:
+                dropped.append(name)
+        if dropped:
+            answer.dropped(dropped)
         self._lines = lines
 
     @property
@@ -65,9 +69,3 @@ def _length(value: str) -> int:
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"a Content-Length is a number, not {value!r}")
     return int(value)
-
-
-def dropped_fields(answer: PreparedAnswer) -> list[str]:
-    """The names of its fields that are not sent because they are about one connection."""
-    kept = ("connection", "content-length")
-    return [name for name, _ in answer.fields if name.lower() in FRAMING.difference(kept)]
