@@ -14,7 +14,6 @@ from gworker.connection.http_protocol import http_protocol, reset_unless_delimit
 from gworker.connection.response_sender import AHEAD, Disconnected
 from gworker.connection.state import ESTABLISHED
 from gworker.core import ExchangeCore
-from gworker.http.response import Response
 from gworker.protocols.http.streaming import HttpExchange
 from gworker.wsgi.file_wrapper import FileWrapper
 
@@ -56,9 +55,7 @@ class Exchange(ExchangeCore):
     def early_hints(self, headers: Iterable[tuple[str, str]]) -> None:
         """Send 103 (Early Hints, RFC 8297) before the answer. Nothing happens once that has
         begun, or for HTTP/1.0. Raises TypeError or ValueError for what is no header."""
-        hints = Response(b"", 103, list(headers))
-        if not self.is_begun and self.connection.lifecycle is ESTABLISHED:
-            self.connection.send(hints)
+        self.connection.send_informational(103, list(headers))
 
     # ---- sending
 
