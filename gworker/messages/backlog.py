@@ -7,8 +7,10 @@ import time
 from collections import deque
 from typing import Any, Final
 
-# Seconds for which a successor keeps a message.
+# Seconds for which a successor keeps a message, and bytes of the messages of a channel: the oldest
+# go. A member that comes too late for one of these is served from the history, or told of a gap.
 KEEP_SECONDS: Final = 15.0
+KEEP_BYTES: Final = 16 << 20
 
 # (id of the marker, messages since); None: there was no marker.
 Position = tuple[str, int] | None
@@ -21,13 +23,14 @@ class Backlog:
     channel of all connections, those to which it is still the predecessor that sends.
     """
 
-    __slots__ = ("_marks", "_messages", "_waiting", "count", "hidden", "users")
+    __slots__ = ("_marks", "_messages", "_size", "_waiting", "count", "hidden", "users")
 
     def __init__(self) -> None:
         self.count = 0
         self.users: set[object] = set()
         self.hidden: set[Any] = set()
         self._messages: deque[tuple[float, bytes]] = deque()
+        self._size = 0  # bytes of these
         self._marks: dict[str, int] = {}
         self._waiting: list[tuple[int, list[Any]]] = []  # behind which place their turn begins
 
@@ -38,8 +41,9 @@ class Backlog:
         now = time.monotonic()
         messages = self._messages
         messages.append((now, payload))
-        while messages[0][0] < now - KEEP_SECONDS:
-            messages.popleft()
+        self._size += len(payload)
+        while messages and (messages[0][0] < now - KEEP_SECONDS or self._size > KEEP_BYTES):
+            self._size -= len(messages.popleft()[1])
         return due
 
     @property
@@ -70,6 +74,7 @@ class Backlog:
     def interrupt(self) -> list[Any]:
         """Messages may be missing: no place is known any more. Returns those that waited."""
         self._messages.clear()
+        self._size = 0
         self._marks.clear()
         return self._take_waiting(None)
 

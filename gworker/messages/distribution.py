@@ -61,7 +61,7 @@ class Distribution:
             self._obey(channel, members, message.data)
             return
         functions = channel.functions
-        if functions is not None and not functions.add(message.message):
+        if functions is not None and not functions.add(message.message, len(arrived.body)):
             self.delivery.dropped += 1
         if not members:
             return

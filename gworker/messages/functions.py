@@ -11,8 +11,9 @@ from gworker.system import fork_guard
 
 log = logging.getLogger("gworker")
 
-# Messages that may wait for a function that is slow.
+# Messages, and their bytes, that may wait for a function that is slow.
 MOST_WAITING: Final = 10_000
+MOST_WAITING_BYTES: Final = 16 << 20
 
 Function = Callable[[Any], object]
 Spawn = Callable[..., object]
@@ -26,21 +27,23 @@ class Functions:
     wait. report: counts and logs the exception that is being handled.
     """
 
-    __slots__ = ("_group", "_is_running", "_report", "_spawn", "_waiting", "all")
+    __slots__ = ("_group", "_is_running", "_report", "_size", "_spawn", "_waiting", "all")
 
     def __init__(self, group: str, spawn: Spawn, report: Report) -> None:
         self._group = group
         self._spawn = spawn
         self._report = report
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[tuple[Any, int]] = deque()
+        self._size = 0  # bytes of these
         self._is_running = False
         self.all: list[Function] = []
 
-    def add(self, message: Any) -> bool:
-        """Call them with it, in its turn. False: too many wait."""
-        if len(self._waiting) >= MOST_WAITING:
+    def add(self, message: Any, size: int) -> bool:
+        """Call them with it, in its turn. size: its bytes. False: too many wait."""
+        if len(self._waiting) >= MOST_WAITING or self._size + size > MOST_WAITING_BYTES:
             return False
-        self._waiting.append(message)
+        self._waiting.append((message, size))
+        self._size += size
         if not self._is_running:
             self._is_running = True
             self._spawn(self._work)
@@ -50,11 +53,13 @@ class Functions:
         """None of them is called any more."""
         self.all.clear()
         self._waiting.clear()
+        self._size = 0
 
     def _work(self) -> None:
         try:
             while self._waiting:
-                message = self._waiting.popleft()
+                message, size = self._waiting.popleft()
+                self._size -= size
                 for function in list(self.all):
                     try:
                         function(message)

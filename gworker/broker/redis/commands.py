@@ -18,13 +18,18 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from gworker.broker import resp
 from gworker.broker.interface import CALL_SECONDS, Reply
 from gworker.broker.redis.topology import ANSWER_SECONDS, Address, failure, text_of
 from gworker.errors import BrokerDown, BrokerError
 
-# Commands and bytes of one pipeline, and commands that may wait for the next one.
+# Commands and bytes of one pipeline.
 PIPELINE_COMMANDS, PIPELINE_BYTES = 512, 1 << 20
-MAX_QUEUE = 100_000
+
+# Commands, and their bytes, that may wait for a server. What would exceed them fails.
+MAX_QUEUE, MAX_QUEUE_BYTES = 100_000, 16 << 20
+
+_ASKING = resp.command("ASKING")
 
 # Seconds between two attempts to reach a server that is down; up to a quarter more.
 PROBE_SECONDS = 1.0
@@ -47,14 +52,14 @@ class Command:
 
     waits: `wait` is called. channel: commands of one channel are done in the order in which
     they were submitted. source: of the script, for a server that has lost it. finish: makes the
-    reply of what the server answers.
+    reply of what the server answers. data: the words, as they are sent.
     number: its place in the order. asked: the server that has to do it, while the slot is on its
     way there. on_end: called when there is an answer or an error, in the link's thread.
     """
 
     __slots__ = (
-        "_answered", "_error", "_finish", "_reply", "asked", "channel", "deadline", "is_given_up",
-        "is_sent", "number", "on_end", "partition", "source", "words",
+        "_answered", "_error", "_finish", "_reply", "asked", "channel", "data", "deadline",
+        "is_given_up", "is_sent", "number", "on_end", "partition", "source", "words",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +73,7 @@ class Command:
     ) -> None:
         self.partition = partition
         self.words = words
+        self.data = resp.command(*words)
         self.channel = channel
         self.source = source
         self.deadline = time.monotonic() + (CALL_SECONDS - 0.1 if waits else POST_SECONDS)
@@ -81,6 +87,11 @@ class Command:
         self._answered = threading.Lock() if waits else None
         if self._answered is not None:
             self._answered.acquire()
+
+    def send_source(self) -> None:
+        """From now on the source itself goes to the server, which has lost the script."""
+        self.words = (b"EVAL", self.source, *self.words[2:])
+        self.data = resp.command(*self.words)
 
     def take_to_send(self) -> bool:
         """False: it was given up, and has not been sent."""
@@ -142,6 +153,8 @@ class CommandLink:
         self._connect = connect
         self._owner = owner
         self._queue: deque[Command] = deque()
+        self._size = 0  # bytes of these
+        self._lock = threading.Lock()  # of both; nothing waits while it is held
         self._wake = threading.Event()
         self._used_at = 0.0
         self._is_closed = False
@@ -158,12 +171,18 @@ class CommandLink:
         """Send it with the next pipeline. Raises BrokerDown at once if the server is down."""
         if self.is_down or self._is_closed:
             raise BrokerDown(self.reason)
-        if len(self._queue) >= MAX_QUEUE:
-            raise BrokerDown(f"{text_of(self.address)}: {MAX_QUEUE} commands wait for it")
-        if first:
-            self._queue.appendleft(command)
-        else:
-            self._queue.append(command)
+        with self._lock:
+            size = self._size + len(command.data)
+            if len(self._queue) >= MAX_QUEUE or size > MAX_QUEUE_BYTES:
+                raise BrokerDown(
+                    f"{text_of(self.address)}: {len(self._queue)} commands with {self._size} bytes "
+                    "wait for it"
+                )
+            self._size = size
+            if first:
+                self._queue.appendleft(command)
+            else:
+                self._queue.append(command)
         if not self._wake.is_set():
             self._wake.set()
 
@@ -233,8 +252,11 @@ class CommandLink:
                 self._fail_queue()
 
     def _fail_queue(self) -> None:
-        while self._queue:
-            self._queue.popleft().fail(BrokerDown(self.reason))
+        with self._lock:
+            commands, self._queue = self._queue, deque()
+            self._size = 0
+        for command in commands:
+            command.fail(BrokerDown(self.reason))
 
     def _reach(self) -> bool:
         connection = self._connect(self.address)
@@ -282,34 +304,44 @@ class CommandLink:
     def _take(self) -> list[Command]:
         taken: list[Command] = []
         size = 0
-        while self._queue and len(taken) < PIPELINE_COMMANDS and size < PIPELINE_BYTES:
-            command = self._queue.popleft()
-            if command.take_to_send():
+        with self._lock:
+            while self._queue and len(taken) < PIPELINE_COMMANDS and size < PIPELINE_BYTES:
+                command = self._queue.popleft()
                 taken.append(command)
-                size += sum(map(len, command.words))
+                size += len(command.data)
+            self._size -= size
+        return taken
+
+    def _to_send(self) -> list[Command]:
+        commands = []
+        for command in self._take():
+            if command.take_to_send():
+                commands.append(command)
             else:
                 command.fail(BrokerDown("it was given up"))
-        return taken
+        return commands
 
     def _is_open(self, connection: Any, commands: list[Command]) -> bool:
         """It may have been closed while it was idle. Then these are as good as never sent."""
         try:
             connection.can_read(0)
         except (RedisError, OSError) as error:
-            self._queue.extendleft(reversed(commands))
+            with self._lock:
+                self._queue.extendleft(reversed(commands))
+                self._size += sum(len(each.data) for each in commands)
             self._lose(error)
             return False
         return True
 
     def _exchange(self, connection: Any) -> None:
-        commands = self._take()
+        commands = self._to_send()
         if not commands:
             return
-        words: list[tuple[bytes, ...]] = []
+        pieces: list[bytes] = []
         for command in commands:
             if command.asked is not None:
-                words.append((b"ASKING",))
-            words.append(command.words)
+                pieces.append(_ASKING)
+            pieces.append(command.data)
         began = time.monotonic()
         until = began + ANSWER_SECONDS
         if began - self._used_at > IDLE_SECONDS and not self._is_open(connection, commands):
@@ -317,7 +349,7 @@ class CommandLink:
         self._busy = connection, began + STUCK_SECONDS
         unanswered = deque(commands)
         try:
-            connection.send_packed_command(connection.pack_commands(words), check_health=False)
+            connection.send_packed_command([b"".join(pieces)], check_health=False)
             self._read_answers(connection, unanswered, until)
         except (RedisError, OSError) as error:
             self._lose(error)

@@ -35,6 +35,9 @@ from gworker.errors import BrokerDown, BrokerError
 # business to do it at all.
 MOVING_SECONDS, AWAY_SECONDS = 0.05, 0.2
 
+# Bytes of commands that are held back. What would exceed them fails.
+MAX_HELD_BYTES = 16 << 20
+
 # Where commands are held back: a partition and a channel in it, b"" for those without one.
 _Place = tuple[int, bytes]
 
@@ -63,6 +66,7 @@ class Router:
         self._numbers = itertools.count()
         self._lock = threading.Lock()  # nothing waits while it is held
         self._held: dict[_Place, _Held] = {}
+        self._held_bytes = 0
         # Partitions, and how many of their former owners still have commands.
         self._draining: Counter[int] = Counter()
         self._is_closed = False
@@ -72,9 +76,8 @@ class Router:
         with self._lock:
             command.number = next(self._numbers)
             place = command.partition, command.channel
-            if place in self._held:
-                self._held[place].add(command)
-            elif self._draining and self._draining[command.partition]:
+            if place in self._held or (self._draining and self._draining[command.partition]):
+                self._check_room(command)
                 self._hold(command, 0.0)
             else:
                 self._nodes.owner_of(command.partition).submit(command)
@@ -85,9 +88,15 @@ class Router:
         with self._lock:
             self._is_closed = True
             held, self._held = self._held, {}
+            self._held_bytes = 0
         for each in held.values():
             for command in each.commands:
                 command.fail(BrokerDown("the broker is closed"))
+
+    def _check_room(self, command: Command) -> None:
+        # Under the lock.
+        if self._held_bytes + len(command.data) > MAX_HELD_BYTES:
+            raise BrokerDown(f"{self._held_bytes} bytes of commands wait until slots have moved")
 
     # -- another topology
 
@@ -128,7 +137,7 @@ class Router:
         """The server has not done it."""
         where = text_of(link.address)
         if isinstance(error, NoScriptError) and command.source:
-            command.words = (b"EVAL", command.source, *command.words[2:])
+            command.send_source()
             self._retry(command, 0.0, str(error))
         elif isinstance(error, MovedError):
             self._nodes.look_soon()
@@ -165,6 +174,7 @@ class Router:
             held.tried = None
         command.on_end = None
         held.add(command)
+        self._held_bytes += len(command.data)
         held.due = max(held.due, due)
 
     # -- trying again
@@ -192,6 +202,7 @@ class Router:
         failed: list[tuple[Command, BrokerDown]] = []
         while held.commands:
             command = held.commands.pop(0)
+            self._held_bytes -= len(command.data)
             if command.is_given_up or now > command.deadline:
                 failed.append((command, BrokerDown("it was too late to try again")))
                 continue
@@ -226,6 +237,7 @@ class Router:
             else:
                 del self._held[place]
                 for each in held.commands:
+                    self._held_bytes -= len(each.data)
                     try:
                         self._nodes.owner_of(each.partition).submit(each)
                     except BrokerDown as down:

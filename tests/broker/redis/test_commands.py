@@ -140,3 +140,30 @@ def test_what_is_given_up_is_not_sent(listener: socket.socket, link: CommandLink
         assert server.recv(100) == b"*1\r\n$1\r\nC\r\n"
         server.sendall(b":3\r\n")
         assert last.wait() == 3
+
+
+def test_no_more_waits_than_the_process_can_hold(
+    listener: socket.socket, link: CommandLink
+) -> None:
+    """A server that takes nothing. What is refused is told, and all else is sent in the end."""
+    server, _ = listener.accept()
+    with server:
+        first = submit(link, b"A")
+        server.recv(100)
+        body = bytes(1 << 20)
+        waiting = []
+        with pytest.raises(BrokerDown, match="wait for it") as down:
+            while len(waiting) < 100:
+                waiting.append(submit(link, body))
+        assert not down.value.uncertain
+        assert len(waiting) == 15
+        server.sendall(b":1\r\n")
+        assert first.wait() == 1
+        server.settimeout(5)
+        for command in waiting:
+            left = len(command.data)
+            while left:
+                left -= len(server.recv(min(left, 1 << 16)))
+            server.sendall(b":2\r\n")
+            assert command.wait() == 2
+        submit(link, body)

@@ -150,3 +150,15 @@ def test_what_waits_fails_when_the_broker_is_closed(world: World) -> None:
     world.router.close()
     with pytest.raises(BrokerDown, match="closed"):
         command.wait()
+
+
+def test_no_more_is_held_back_than_the_process_can_hold(world: World) -> None:
+    world.post(b"enter")
+    world.old.refuse(world.router, MOVED)
+    with pytest.raises(BrokerDown, match="slots have moved"):
+        for _ in range(100):
+            world.post(bytes(1 << 20))
+    world.owned_by(NEW, OLD)
+    run(world)
+    assert len(names(world.new)) == 16
+    world.post(bytes(1 << 20))
