@@ -101,7 +101,13 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "core/parameters.py": ("core/test_differential.py", "the other core does the same"),
     "core/python.py": ("core/test_differential.py", "the other core does the same"),
     "core/request.py": ("core/test_differential.py", "the other core does the same"),
+    "handover/departures.py": ("messages/test_positions.py", "it needs a broker"),
     "handover/link.py": (
+        "handover/test_sender.py",
+        "both ends are proved together, in one event loop",
+    ),
+    "handover/member_queue.py": ("messages/test_positions.py", "it needs a broker"),
+    "handover/parting.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",
     ),

@@ -34,25 +34,20 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable
 from operator import attrgetter, methodcaller
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
 from gworker.connection.state import PauseReason
-from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Group, Link, Owed
+from gworker.handover.departures import Departures
+from gworker.handover.link import BATCH, MAX_REASON, VERSION, Batch, Link
+from gworker.handover.member_queue import MemberQueue
+from gworker.handover.parting import Parting
 from gworker.handover.state import CannotFreezeError, freeze
 from gworker.ipc.fd_socket import Message
-from gworker.ipc.scoreboard import Column
-from gworker.system import fork_guard
-
-if TYPE_CHECKING:
-    from gworker.messages.handover.departure import Departure
 
 log = logging.getLogger("gworker")
 
@@ -63,12 +58,6 @@ BATCH_BYTES = 1 << 20
 WINDOW = 2
 
 MOST_REASONS = 16  # why connections stay, or wait: the log has so many
-
-# Groups of connections whose channels are being marked for one receiver.
-PREPARING = 4
-
-# Seconds that connections which are members of nothing wait for the channels that all of them hear.
-OTHERS_WAIT_SECONDS = 0.25
 
 # Until the next try when the kernel takes no more descriptors (ETOOMANYREFS, unix(7)) or messages.
 RETRY_SECONDS = 0.05
@@ -86,7 +75,6 @@ class HandoverSender:
         self._newest: list[Link] = []
         # By id: a connection that is offered several times goes once.
         self._queue: OrderedDict[int, Connection] = OrderedDict()
-        self._members: OrderedDict[int, Connection] = OrderedDict()  # the same, of groups and users
         # Why connections cannot travel, by their ids: what shows only when one is packed or
         # unpacked.
         self._stays: dict[int, str] = {}
@@ -98,6 +86,11 @@ class HandoverSender:
         self._is_movable = service.isolate_errors(attrgetter("is_movable"))
         self._obstacle = service.isolate_errors(attrgetter("migration_obstacle"))
         self._stay = service.isolate_errors(methodcaller("resume"))
+        departures = Departures(service, self._schedule)
+        self._members = MemberQueue(departures, self._may_go, self._try_again)
+        self._parting = Parting(
+            service, departures, self._on_refused, self._schedule, self._try_again
+        )
 
     @property
     def has_receiver(self) -> bool:
@@ -111,7 +104,7 @@ class HandoverSender:
     def give_to(self, descriptors: list[int]) -> None:
         """Give to the receivers at the other ends of `descriptors` from now on."""
         for link in self._newest:
-            self._unprepare(link)
+            self._members.take_back(link)
         self._newest = [Link(self._service.loop, each, self._on_answer) for each in descriptors]
         self._links += self._newest
         for link in list(self._links):
@@ -134,18 +127,26 @@ class HandoverSender:
 
     def offer(self, connection: Any) -> None:
         """Hand `connection` over if nothing binds it to this process now. From any greenlet."""
-        if self._newest and not self.obstacle(connection) and self._is_movable(connection):
+        if self._newest and self._may_go(connection):
             self._enqueue(connection)
             self._schedule()
 
+    def _may_go(self, connection: Connection) -> bool:
+        return not self.obstacle(connection) and bool(self._is_movable(connection))
+
     def _enqueue(self, connection: Connection) -> None:
-        queue = self._queue if connection.membership is None else self._members
-        queue[connection.id] = connection
+        if connection.membership is None:
+            self._queue[connection.id] = connection
+        else:
+            self._members.add(connection)
 
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._service.loop.run_callback(self._pump)
+
+    def _try_again(self) -> None:
+        self._retry.start(self._schedule)
 
     # ---- giving: in the hub
 
@@ -153,9 +154,9 @@ class HandoverSender:
         self._scheduled = False
         self._retry.stop()
         for each in list(self._links):
-            self._part(each)
+            self._parting.part(each)
             self._close_if_done(each)
-        self._prepare()
+        self._members.prepare(self._newest)
         for each in self._newest:
             while each.prepared and each.room and len(each.unanswered) < WINDOW:
                 batch = self._next_batch(each.prepared, each)
@@ -166,9 +167,10 @@ class HandoverSender:
             if batch.connections and not self._give(link, batch):
                 return
         if self._newest and all(link.room == 0 for link in self._newest):
-            for queue in (self._queue, self._members):
-                while queue:
-                    self._keep(queue.popitem(last=False)[1], "no room in the successor")
+            while self._queue:
+                self._keep(self._queue.popitem(last=False)[1], "no room in the successor")
+            while self._members:
+                self._keep(self._members.pop(), "no room in the successor")
         if not self.is_busy:
             for link in self._newest:
                 if link.departure is not None:
@@ -188,10 +190,10 @@ class HandoverSender:
         most = min(BATCH, link.room or 0)
         while queue and len(batch.connections) < most and batch.size < BATCH_BYTES:
             _, connection = queue.popitem(last=False)
-            if self.obstacle(connection) or not self._is_movable(connection):
+            if not self._may_go(connection):
                 continue  # something has happened to it while it waited
-            if connection.membership is not None and not self._is_marked(link, connection):
-                self._members[connection.id] = connection  # it has joined something meanwhile
+            if connection.membership is not None and not self._members.is_marked(link, connection):
+                self._members.add(connection)  # it has joined something meanwhile
                 self._schedule()
                 continue
             # first: code of the application that pickle calls may use the connection
@@ -224,7 +226,7 @@ class HandoverSender:
         except OSError as error:
             self._take_back(batch)
             self._warn_once(error.strerror or "", "handover: %s; trying again", error.strerror)
-            self._retry.start(self._schedule)
+            self._try_again()
             return False
         batch.packed.clear()
         link.unanswered.append(batch)
@@ -250,129 +252,6 @@ class HandoverSender:
             self._reasons.add(reason)
             log.warning(message, *arguments)
 
-    # ---- messages: channels are marked before those that hear of them go
-
-    def _departure(self, link: Link) -> Departure | None:
-        messaging = self._service.used_messaging
-        if link.departure is None and messaging is not None and messaging.is_ready:
-            announce = partial(self._announce, link)
-            link.departure = messaging.handover.departure(announce, self._schedule)
-        return link.departure
-
-    def _announce(self, link: Link, marker: str, names: Sequence[bytes]) -> None:
-        memory = os.memfd_create("gworker-channels")
-        try:
-            os.write(memory, pickle.dumps(names, pickle.HIGHEST_PROTOCOL))
-            os.lseek(memory, 0, os.SEEK_SET)
-            link.send({"marker": marker}, [memory])
-        finally:
-            os.close(memory)
-
-    def _is_marked(self, link: Link, connection: Connection) -> bool:
-        departure = self._departure(link)
-        return departure is None or departure.is_ready([connection])
-
-    def _prepare(self) -> None:
-        # Have the channels of the next connections marked.
-        for newest in self._newest:
-            while newest.preparing and newest.preparing[0].wait.is_over:
-                group = newest.preparing.popleft().connections
-                newest.prepared.update((each.id, each) for each in group)
-        while self._members and (link := self._link_to_prepare()) is not None:
-            group = []
-            while self._members and len(group) < min(BATCH, link.room_left):
-                _, connection = self._members.popitem(last=False)
-                if any(self._has(each, connection) for each in self._newest):
-                    continue
-                if not self.obstacle(connection) and self._is_movable(connection):
-                    group.append(connection)
-            if group and not self._begin(link, group):
-                break
-        if any(link.preparing for link in self._newest):
-            self._retry.start(self._schedule)
-
-    def _link_to_prepare(self) -> Link | None:
-        free = [
-            link for link in self._newest if link.room_left > 0 and len(link.preparing) < PREPARING
-        ]
-        return max(free, key=lambda link: link.room_left, default=None)
-
-    def _has(self, link: Link, connection: Connection) -> bool:
-        return connection.id in link.prepared or any(
-            connection in group.connections for group in link.preparing
-        )
-
-    def _begin(self, link: Link, group: list[Connection]) -> bool:
-        # False: not now.
-        departure = self._departure(link)
-        if departure is None:
-            link.prepared.update((each.id, each) for each in group)
-            return True
-        try:
-            wait = departure.begin(group)
-        except OSError as error:
-            log.debug("handover: %s", error.strerror)
-            for connection in group:
-                self._enqueue(connection)
-            self._retry.start(self._schedule)
-            return False
-        if wait.is_over:
-            link.prepared.update((each.id, each) for each in group)
-        else:
-            link.preparing.append(Group(group, wait))
-        return True
-
-    def _part(self, link: Link) -> None:
-        # Let go of what the receiver has taken, batch by batch.
-        while link.answered:
-            batch = link.answered[0]
-            if batch.owed is None and not batch.is_parting:
-                if not self._may_part(link, batch):
-                    self._retry.start(self._schedule)
-                    return
-                self._part_soon(link, batch)
-            if batch.owed is None:
-                return  # in the middle of a message
-            link.answered.popleft()
-            self._settle(link, batch, batch.owed)
-
-    def _may_part(self, link: Link, batch: Batch) -> bool:
-        departure, taken = self._departure(link), batch.taken
-        if departure is None or not taken:
-            return True
-        if batch.wait is not None and not batch.wait.is_over:
-            return False
-        are_members = any(each.membership is not None for each in taken)
-        if batch.wait is not None and (not are_members or departure.is_ready(taken)):
-            return True
-        try:
-            batch.wait = (
-                departure.begin(taken) if are_members else departure.begin((), OTHERS_WAIT_SECONDS)
-            )
-        except OSError as error:
-            log.debug("handover: %s", error.strerror)
-            return False
-        return batch.wait.is_over
-
-    def _part_soon(self, link: Link, batch: Batch) -> None:
-        departure, messaging = link.departure, self._service.used_messaging
-        if departure is None or messaging is None or not batch.taken:
-            self._let_part(batch, None)
-        else:
-            batch.is_parting = True
-            messaging.distribution.call_between(partial(self._let_part, batch, departure))
-
-    def _let_part(self, batch: Batch, departure: Departure | None) -> None:
-        # Perhaps in the greenlet that reads from the broker: the rest is done in the hub.
-        if batch.owed is not None or (departure is not None and not batch.is_parting):
-            return  # it was done, or the receiver is gone
-        taken = batch.taken
-        moved = None if departure is None else departure.part(taken)
-        deferred = [one for connection in taken for one in connection.forget()]
-        batch.owed = Owed(deferred, moved)
-        if departure is not None:
-            self._schedule()
-
     # ---- answers: in the hub
 
     def _on_answer(self, link: Link, message: Message | None, _: list[int]) -> None:
@@ -380,56 +259,18 @@ class HandoverSender:
             self._drop(link)
         elif "room" in message:
             link.room = message["room"]
-            self._mark_common(link)
+            self._members.mark_common(link)
         else:
             batch = link.unanswered.popleft()
             batch.refused = dict(message["refused"])
             link.answered.append(batch)
-            self._part(link)
+            self._parting.part(link)
             self._close_if_done(link)
         self._schedule()
 
-    def _mark_common(self, link: Link) -> None:
-        # The channels that all connections hear, so that none has to wait for them later.
-        departure = self._departure(link)
-        if departure is not None:
-            with suppress(OSError):
-                departure.begin(())
-
-    def _settle(self, link: Link, batch: Batch, owed: Owed) -> None:
-        taken = batch.taken
-        if taken:
-            link.tell({"late": self._append(batch, owed)})
-        os.close(batch.memory)
-        self._service.row[Column.HANDED_OVER] += len(taken)
-        for index, why in batch.refused.items():
-            connection = batch.connections[index]
-            self._stay(connection)
-            self._keep(connection, *why.split(": ", 1))
-        self._service.registry.notify_closed()
-
-    def _append(self, batch: Batch, owed: Owed) -> int:
-        # Put it behind what was packed; return its size in bytes.
-        packed = []
-        for one in owed.deferred:
-            try:
-                packed.append(pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
-            except BaseException as error:  # a message of a user's protocol
-                fork_guard.end(error)
-                self._service.row[Column.SEND_FAILURES] += 1
-                text = "handover: a message cannot follow connection %d: %s: %s"
-                log.error(text, one[0], type(error).__name__, error)
-        data = b""
-        if packed or owed.moved is not None:
-            data = pickle.dumps((packed, owed.moved), pickle.HIGHEST_PROTOCOL)
-        try:
-            return os.pwrite(batch.memory, data, batch.size)
-        except OSError as error:
-            self._service.row[Column.SEND_FAILURES] += len(packed)
-            log.error(
-                "handover: what was sent to connections on their way is lost: %s", error.strerror
-            )
-            return 0
+    def _on_refused(self, connection: Connection, why: str) -> None:
+        self._stay(connection)
+        self._keep(connection, *why.split(": ", 1))
 
     def _close_if_done(self, link: Link) -> None:
         # Let go of a receiver that has got a successor itself: it waits for us.
@@ -442,7 +283,7 @@ class HandoverSender:
         self._links.remove(link)
         self._newest = [each for each in self._newest if each is not link]
         link.close()
-        self._unprepare(link)
+        self._members.take_back(link)
         for batch in (*link.unanswered, *link.answered):
             if batch.owed is None:
                 batch.is_parting = False
@@ -458,23 +299,9 @@ class HandoverSender:
                 if isinstance(connection, Connection):
                     connection.read_on()
 
-    def _unprepare(self, link: Link) -> None:
-        # Those that have not gone over it may go over another one.
-        waiting = [*link.prepared.values(), *(one for each in link.preparing for one in each[0])]
-        link.prepared.clear()
-        link.preparing.clear()
-        for connection in waiting:
-            self._enqueue(connection)
-
     def close(self) -> None:
         for link in self._links:
-            for batch in link.answered:  # the receiver has them, and goes on with them
-                if batch.owed is None:
-                    batch.is_parting = True
-                    self._let_part(batch, link.departure)
-                if batch.owed is not None:
-                    self._settle(link, batch, batch.owed)
-            link.answered.clear()
+            self._parting.end(link)
             link.close()
         self._links.clear()
         self._newest.clear()
