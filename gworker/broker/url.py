@@ -1,11 +1,13 @@
 """The address of a broker: `local`, `memory`, or the URL of a Redis.
 
-    redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]             rediss:// is the same over TLS
+    redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]
     redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/NAME[/DATABASE]
     redis+cluster://[USER:PASSWORD@]HOST[:PORT],…
     redis+unix://[USER:PASSWORD@]/PATH
 
-The text of a `BrokerUrl` is for people, and has no password. Nothing is resolved or connected here.
+With rediss in place of redis, the first three are over TLS: to Sentinels and what they watch, to
+all nodes of a cluster. The text of a `BrokerUrl` is for people, and has no password. Nothing is
+resolved or connected here.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ HIDDEN: Final = "***"
 
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 
-EXPECTED: Final = "local, redis://, rediss://, redis+sentinel://, redis+cluster:// or redis+unix://"
+EXPECTED: Final = (
+    "local, redis://, redis+sentinel://, redis+cluster://, redis+unix:// or, over TLS, rediss://, "
+    "rediss+sentinel://, rediss+cluster://"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +106,25 @@ def _redis(scheme: str, text: str, place: str, user: str, password: str) -> Brok
     if "," in host:
         raise ValueError("one host; several are redis+sentinel:// or redis+cluster://")
     hosts = (_host(host, REDIS_PORT),)
-    tls = scheme == "rediss"
-    return BrokerUrl("redis", text, hosts, tls, user, password, _database(database))
+    return BrokerUrl("redis", text, hosts, _has_tls(scheme), user, password, _database(database))
 
 
-def _sentinel(_: str, text: str, place: str, user: str, password: str) -> BrokerUrl:
+def _sentinel(scheme: str, text: str, place: str, user: str, password: str) -> BrokerUrl:
     hosts, _, path = place.partition("/")
     service, _, database = path.partition("/")
     if not service:
         raise ValueError("the name that the Sentinels watch, as in redis+sentinel://h1,h2/mymaster")
     return BrokerUrl(
-        "sentinel", text, _hosts(hosts, SENTINEL_PORT), False, user, password,
+        "sentinel", text, _hosts(hosts, SENTINEL_PORT), _has_tls(scheme), user, password,
         _database(database), unquote(service),
     )  # fmt: skip
 
 
-def _cluster(_: str, text: str, place: str, user: str, password: str) -> BrokerUrl:
+def _cluster(scheme: str, text: str, place: str, user: str, password: str) -> BrokerUrl:
     hosts, _, database = place.partition("/")
     if database:
         raise ValueError(f"no /{database} at the end: a cluster has one database")
-    return BrokerUrl("cluster", text, _hosts(hosts, REDIS_PORT), False, user, password)
+    return BrokerUrl("cluster", text, _hosts(hosts, REDIS_PORT), _has_tls(scheme), user, password)
 
 
 def _unix(_: str, text: str, place: str, user: str, password: str) -> BrokerUrl:
@@ -134,9 +138,15 @@ _READERS: Final[dict[str, Callable[[str, str, str, str, str], BrokerUrl]]] = {
     "redis": _redis,
     "rediss": _redis,
     "redis+sentinel": _sentinel,
+    "rediss+sentinel": _sentinel,
     "redis+cluster": _cluster,
+    "rediss+cluster": _cluster,
     "redis+unix": _unix,
 }
+
+
+def _has_tls(scheme: str) -> bool:
+    return scheme.startswith("rediss")
 
 
 def _hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:

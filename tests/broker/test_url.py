@@ -44,6 +44,17 @@ def test_a_cluster() -> None:
     assert (found.kind, found.hosts) == ("cluster", (("h1", 6379), ("h2", 7001), ("h3", 6379)))
 
 
+def test_tls() -> None:
+    found = parse("rediss+sentinel://h1,h2/mymaster")
+    assert (found.kind, found.tls, found.service) == ("sentinel", True, "mymaster")
+    assert not parse("redis+sentinel://h1,h2/mymaster").tls
+    found = parse("rediss+cluster://:secret@h1,h2:7001")
+    assert (found.kind, found.tls, found.hosts[1]) == ("cluster", True, ("h2", 7001))
+    assert not parse("redis+cluster://h1").tls
+    with pytest.raises(BrokerError):
+        parse("rediss+unix:///run/redis.sock")
+
+
 def test_a_unix_socket() -> None:
     found = parse("redis+unix://:secret@/run/my%20redis.sock")
     assert (found.kind, found.path, found.password) == ("unix", "/run/my redis.sock", "secret")

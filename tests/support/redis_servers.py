@@ -28,11 +28,20 @@ def valkey_program() -> str:
     return str(next(binaries.glob(f"linux-{platform.machine()}/valkey-server")))
 
 
+def with_tls(certfile: str, keyfile: str, ca: str) -> list[str]:
+    """Options of servers that speak TLS at `tls_port`, and with each other."""
+    return [
+        "--tls-cert-file", certfile, "--tls-key-file", keyfile, "--tls-ca-cert-file", ca,
+        "--tls-auth-clients", "no", "--tls-replication", "yes", "--tls-cluster", "yes",
+    ]  # fmt: skip
+
+
 class Server:
     """One server. It can be ended and started again at the same port."""
 
     def __init__(self, directory: Path, program: str, *options: str) -> None:
         self.port = free_port()
+        self.tls_port = free_port()
         self.bus_port = free_port()  # of a cluster; the default is one that others may have
         self.directory = directory / str(self.port)
         self.directory.mkdir()
@@ -42,6 +51,8 @@ class Server:
             "--dir", str(self.directory), "--repl-diskless-sync-delay", "0",
             "--cluster-port", str(self.bus_port), *options,
         ]  # fmt: skip
+        if "--tls-cert-file" in options:
+            self._command += ["--tls-port", str(self.tls_port)]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -105,6 +116,9 @@ class Cluster:
     def __init__(self, nodes: Sequence[Server]) -> None:
         self.nodes = list(nodes)
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in self.nodes[:3])
+        self.tls_url = "rediss+cluster://" + ",".join(
+            f"127.0.0.1:{n.tls_port}" for n in self.nodes[:3]
+        )
         for place, node in enumerate(self.nodes[:3]):
             first, last = place * 16384 // 3, (place + 1) * 16384 // 3 - 1
             node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
@@ -149,14 +163,16 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path, program: str, replicas: int = 0) -> Iterator[Cluster]:
+def cluster(
+    directory: Path, program: str, replicas: int = 0, options: Sequence[str] = ()
+) -> Iterator[Cluster]:
     nodes: list[Server] = []
     try:
         for _ in range(3 + replicas):
             nodes.append(
                 Server(
                     directory, program, "--cluster-enabled", "yes", "--cluster-node-timeout",
-                    "1000", "--cluster-require-full-coverage", "no",
+                    "1000", "--cluster-require-full-coverage", "no", *options,
                 )
             )  # fmt: skip
         yield Cluster(nodes)
@@ -166,23 +182,35 @@ def cluster(directory: Path, program: str, replicas: int = 0) -> Iterator[Cluste
 
 
 class Watched:
-    """A master with a replica, and a Sentinel that watches them under the name `main`."""
+    """A master with a replica, and a Sentinel that watches them under the name `main`. options: of
+    all three; those of `with_tls`, or none."""
 
-    def __init__(self, directory: Path, program: str, master: Server, replica: Server) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        program: str,
+        master: Server,
+        replica: Server,
+        options: Sequence[str] = (),
+    ) -> None:
         self.master, self.replica = master, replica
+        watched_port = master.tls_port if options else master.port
         (directory / "sentinel.conf").write_text(
-            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
+            f"sentinel monitor main 127.0.0.1 {watched_port} 1\n"
             "sentinel down-after-milliseconds main 1500\n"
             "sentinel failover-timeout main 2000\n"
         )
-        self._port = free_port()
+        self._port, tls_port = free_port(), free_port()
+        if options:
+            options = [*options, "--tls-port", str(tls_port)]
         with (directory / "sentinel.log").open("wb") as log:
             self._sentinel = subprocess.Popen(
                 [program, str(directory / "sentinel.conf"), "--sentinel", "--port",
-                 str(self._port), "--bind", "127.0.0.1", "--dir", str(directory)],
+                 str(self._port), "--bind", "127.0.0.1", "--dir", str(directory), *options],
                 stdout=log, stderr=log,
             )  # fmt: skip
         self.url = f"redis+sentinel://127.0.0.1:{self._port}/main"
+        self.tls_url = f"rediss+sentinel://127.0.0.1:{tls_port}/main"
 
     def wait_until_whole(self) -> None:
         wait_for(self._knows_replica, "the Sentinel knows the replica")
@@ -207,12 +235,15 @@ class Watched:
 
 
 @contextmanager
-def watched(directory: Path, program: str) -> Iterator[Watched]:
+def watched(directory: Path, program: str, options: Sequence[str] = ()) -> Iterator[Watched]:
     with (
-        single(directory, program) as master,
-        single(directory, program, "--replicaof", "127.0.0.1", str(master.port)) as replica,
-    ):
-        servers = Watched(directory, program, master, replica)
+        single(directory, program, *options) as master,
+        single(
+            directory, program, *options, "--replicaof", "127.0.0.1",
+            str(master.tls_port if options else master.port),
+        ) as replica,
+    ):  # fmt: skip
+        servers = Watched(directory, program, master, replica, options)
         try:
             servers.wait_until_whole()
             yield servers

@@ -17,7 +17,6 @@ from broker_servers import chosen
 from fault_proxy import FaultProxy, fault_proxy
 from pki import Pki
 from redis_servers import Server
-from servers import free_port
 
 from gworker.broker.redis import lease, subscriptions
 from gworker.broker.redis.broker import RedisBroker
@@ -153,19 +152,52 @@ def test_a_unix_socket(tmp_path: Path, connect: Connect) -> None:
 
 
 def test_tls(tmp_path: Path, pki: Pki, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    certfile, keyfile = pki.issue("redis", "localhost", "127.0.0.1")
-    port = free_port()
-    with redis_servers.single(
-        tmp_path, redis_servers.redis_program(), "--tls-port", str(port), "--tls-cert-file",
-        certfile, "--tls-key-file", keyfile, "--tls-auth-clients", "no",
-    ):  # fmt: skip
-        url = f"rediss://localhost:{port}"
+    options = redis_servers.with_tls(*pki.issue("redis", "localhost", "127.0.0.1"), pki.ca)
+    with redis_servers.single(tmp_path, redis_servers.redis_program(), *options) as server:
+        url = f"rediss://localhost:{server.tls_port}"
         assert "certificate" in fault_of(url)
         monkeypatch.setenv("SSL_CERT_FILE", pki.ca)
         assert "1 master" in examine(parse(url), "test")
         process = connect(url)
         process.subscribe(*ROOMS)
         assert hears_all(process, ROOMS, process)
+
+
+@pytest.fixture
+def tls_options(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("SSL_CERT_FILE", pki.ca)
+    return redis_servers.with_tls(*pki.issue("redis", "localhost", "127.0.0.1"), pki.ca)
+
+
+def test_tls_to_sentinels_and_what_they_watch(
+    request: pytest.FixtureRequest, tmp_path: Path, connect: Connect, tls_options: list[str]
+) -> None:
+    needs(request, "sentinel")
+    with redis_servers.watched(tmp_path, redis_servers.redis_program(), tls_options) as servers:
+        assert "1 master" in examine(parse(servers.tls_url), "test")
+        process = connect(servers.tls_url)
+        process.subscribe(*ROOMS)
+        assert hears_all(process, ROOMS, process)
+        servers.master.kill()
+        comes_true(lambda: process.broker.state == "down", 3)
+        comes_true(lambda: process.call("publish", ROOMS[0], b"a") == 1, 20)
+        assert hears_all(process, ROOMS, process)
+
+
+def test_tls_to_a_cluster(
+    request: pytest.FixtureRequest, tmp_path: Path, connect: Connect, tls_options: list[str]
+) -> None:
+    needs(request, "cluster")
+    program = redis_servers.redis_program()
+    with redis_servers.cluster(tmp_path, program, options=tls_options) as servers:
+        assert "3 masters" in examine(parse(servers.tls_url), "test")
+        process = connect(servers.tls_url)
+        process.subscribe(*ROOMS)
+        assert hears_all(process, ROOMS, process)
+        slot = SLOT_OF_PARTITION[partition_of(ROOMS[0])]
+        source = servers.owner_of(slot)
+        servers.move_slot(slot, next(n for n in servers.nodes if n is not source))
+        comes_true(lambda: hears_all(process, ROOMS, process), 5)
 
 
 # -- names and leases
