@@ -11,6 +11,8 @@ import places
 import pytest
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
+    "app/broadcast.py": ("app/test_worker.py", "what Worker.broadcast does"),
+    "app/script.py": ("integration/test_static_settings.py", "it executes the command"),
     "broker/redis/check.py": ("broker/redis/test_broker.py", "it asks servers"),
     "broker/redis/composite.py": ("broker/test_conformance.py", "every broker does what it says"),
     "broker/redis/lease.py": ("broker/redis/test_broker.py", "it needs servers"),

@@ -31,7 +31,8 @@ from gworker.app.foreign_interfaces import (
     refusal,
     wsgi_refusal,
 )
-from gworker.app.worker import LoadComplete, Worker
+from gworker.app.script import LoadComplete, loading
+from gworker.app.worker import Worker
 from gworker.errors import ConfigError, GworkerError, LoadError
 from gworker.system.directory import absolute
 from gworker.system.readable import why_unreadable
@@ -75,7 +76,7 @@ def load(
 @contextlib.contextmanager
 def _user_code(target: str) -> Iterator[None]:
     # What it raises becomes a LoadError with the traceback of the user's frames.
-    declarations.loading.append(target)
+    loading.append(target)
     try:
         yield
     except LoadError:
@@ -89,7 +90,7 @@ def _user_code(target: str) -> Iterator[None]:
             what = f" failed to load: {type(error).__name__}: {error}"
         raise LoadError(f"target {target!r}{what}", of_target(error)) from error
     finally:
-        declarations.loading.pop()
+        loading.pop()
 
 
 def _import(source: str, directory: str, script: bool) -> ModuleType:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gworker.app.attribute_names import meant
+from gworker.app.callbacks import CALLBACKS
 from gworker.app.options import boolean
 from gworker.config.parsers import path
 from gworker.errors import ConfigError
@@ -76,3 +77,26 @@ def as_argument() -> str:
 def from_argument(argument: str) -> dict[str, bool | str]:
     """The settings in an argument of `as_argument`, by `Option.key`."""
     return {STATIC[name]: value for name, value in json.loads(argument).items()}
+
+
+class WithStaticSettings(type):
+    """The type of Worker: a script's settings are attributes of the class."""
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        if name in STATIC:
+            set_static(name, value)
+            return
+        if not name.startswith("_"):
+            if word := meant(name, CALLBACKS):
+                raise AttributeError(
+                    f"callbacks belong to one Worker, not to all: worker.{word} = …"
+                )
+            is_worker_itself = cls.__mro__[1] is object  # a subclass may have more
+            if not hasattr(cls, name) and (is_worker_itself or meant(name, STATIC)):
+                raise AttributeError(f"Worker has no setting {name!r}; {hint(name)}")
+        super().__setattr__(name, value)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name in STATIC:
+            return given.get(name)
+        raise AttributeError(f"Worker has no attribute {name!r}; {hint(name)}")

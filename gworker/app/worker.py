@@ -7,14 +7,13 @@ this module itself imports neither gevent nor anything of the arbiter.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Container
 from typing import Any, Final, Literal, NoReturn, Protocol
 
 from gworker.app import options as worker_options
-from gworker.app import static_settings
+from gworker.app import script
 from gworker.app.attribute_names import meant
+from gworker.app.broadcast import send_once_encoded
 from gworker.app.callbacks import (
     CALLBACKS,
     CONNECTION_CALLBACKS,
@@ -25,18 +24,11 @@ from gworker.app.callbacks import (
 )
 from gworker.app.foreign_interfaces import WSGI, described, wsgi_refusal
 from gworker.app.handler_timeout import has_own_limit
-from gworker.app.static_settings import STATIC
+from gworker.app.static_settings import STATIC, WithStaticSettings
 from gworker.config.parsers import nearest
-from gworker.core import send_to_all
 from gworker.errors import ConfigError
 from gworker.ipc.declaration import Declaration
-from gworker.system import address, directory
-from gworker.system.stdio import fill_standard
-
-
-class LoadComplete(BaseException):
-    """`Worker.run_all()` was reached while a script is being loaded: there is nothing more to
-    execute."""
+from gworker.system import address
 
 
 class Runtime(Protocol):
@@ -88,32 +80,7 @@ ATTRIBUTES: Final = frozenset({*NAMED, *OWN, "listen_url", "connection_handler",
 METHODS: Final = ("set_callback", "broadcast", "listen", "declaration", "stop_all", "run_all")
 
 
-class WorkerType(type):
-    """The type of Worker: a script's settings are attributes of the class (static_settings.py)."""
-
-    def __setattr__(cls, name: str, value: object) -> None:
-        if name in STATIC:
-            static_settings.set_static(name, value)
-            return
-        if not name.startswith("_"):
-            if word := meant(name, CALLBACKS):
-                raise AttributeError(
-                    f"callbacks belong to one Worker, not to all: worker.{word} = …"
-                )
-            is_worker_itself = cls.__mro__[1] is object  # a subclass may have more
-            if not hasattr(cls, name) and (is_worker_itself or meant(name, STATIC)):
-                raise AttributeError(
-                    f"Worker has no setting {name!r}; {static_settings.hint(name)}"
-                )
-        super().__setattr__(name, value)
-
-    def __getattr__(cls, name: str) -> Any:
-        if name in STATIC:
-            return static_settings.given.get(name)
-        raise AttributeError(f"Worker has no attribute {name!r}; {static_settings.hint(name)}")
-
-
-class Worker(metaclass=WorkerType):
+class Worker(metaclass=WithStaticSettings):
     """One service.
 
     The arguments can also be set as attributes. Any other name is the application's own, unless it
@@ -401,29 +368,10 @@ class Worker(metaclass=WorkerType):
         or ValueError for what cannot be sent; what one that encodes for itself raises is raised
         when all others have theirs.
         """
-        encoded: dict[Hashable, bytes] = {}
-        failure: Exception | None = None
         chosen = list(self._runtime.connections.values())
         if exclude:
             chosen = [connection for connection in chosen if connection not in exclude]
-        taken, others = send_to_all(chosen, message)
-        for connection in others:
-            if not connection.accepts_unsolicited:
-                continue
-            kind = connection.encoding
-            if kind is None:
-                try:
-                    taken += connection.send(message)
-                except Exception as error:
-                    failure = error
-                continue
-            payload = encoded.get(kind)
-            if payload is None:
-                payload = encoded[kind] = connection.encode(message)
-            taken += connection.send(payload, raw=True)
-        if failure is not None:
-            raise failure
-        return taken
+        return send_once_encoded(chosen, message)
 
     def listen(self, url: str | None = None) -> str:
         """Open a further listener in this process only (of its own address again, if `url` is
@@ -455,32 +403,4 @@ class Worker(metaclass=WorkerType):
         The script is replaced by the `gworker` command, so that the arbiter has not imported it;
         the worker processes load it again and stop here.
         """
-        if loading:
-            raise LoadComplete
-        multiprocessing = sys.modules.get("multiprocessing.process")
-        if multiprocessing is not None and multiprocessing.parent_process() is not None:
-            raise ConfigError(
-                "Worker.run_all() was reached in a process that multiprocessing has started:"
-                " it imports the script, so what starts gworker has to stand behind `if __name__ "
-                "== '__main__':`"
-            )
-        fill_standard()
-        script = getattr(sys.modules["__main__"], "__file__", None)
-        if script is None:
-            raise ConfigError("Worker.run_all() needs a script: run it as `python start.py start`")
-        if script not in sys.orig_argv:
-            script = directory.respelt(script)
-        arguments = [
-            "-P",
-            "-m",
-            "gworker",
-            "--script",
-            script,
-            static_settings.as_argument(),
-            *sys.argv[1:],
-        ]
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *arguments])
-
-
-loading: list[str] = []  # the target being loaded, in a process that loads one
+        script.run()

@@ -54,7 +54,7 @@ def begin(title: str, parent: int, script: str | None) -> None:
 def _load(script: str) -> None:
     # What loading raises is the answer to each call of one of its functions.
     from gworker.app.loader import import_file
-    from gworker.app.worker import loading
+    from gworker.app.script import loading
 
     loading.append(script)  # for ever: Worker.run_all() ends a script
     try:

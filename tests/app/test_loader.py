@@ -11,8 +11,7 @@ import places
 import pytest
 from loading import Load, fails
 
-from gworker.app import loader
-from gworker.app import worker as declarations
+from gworker.app import loader, script
 from gworker.errors import ConfigError, LoadError
 
 TWO = """
@@ -363,5 +362,5 @@ def test_a_bad_bind(load: Load) -> None:
 
 def test_after_a_failure_the_next_load_works(load: Load) -> None:
     fails(load, "1 // 0")
-    assert not declarations.loading
+    assert not script.loading
     assert len(load(TWO)) == 2
