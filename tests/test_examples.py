@@ -46,8 +46,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def files() -> list[Path]:
-    """The examples."""
-    return sorted(EXAMPLES.rglob("*.py"))
+    """The examples that are one file each; a project of Django has its own README."""
+    projects = [path.parent for path in EXAMPLES.rglob("manage.py")]
+    found = sorted(EXAMPLES.rglob("*.py"))
+    return [path for path in found if not any(each in path.parents for each in projects)]
 
 
 LARGE = ("chat.py", "device_gateway.py")

@@ -134,6 +134,7 @@ class Connection(Attributes, metaclass=Strict):
     parse = receiving.parse
     may_parse = receiving.may_parse
     deadline_passed = receiving.deadline_passed
+    body_stalled = receiving.body_stalled
 
     send = accelerated_send(sending.send)
     write = sending.write

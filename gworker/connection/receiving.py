@@ -238,6 +238,23 @@ def set_deadline(connection: AnyConnection) -> None:
     timeouts, owed = connection.server_context.timeouts, connection.protocol_machine.waiting_for()
     if owed or timeouts.pending:
         timeouts.expect(connection, owed)
+    if owed == "body" and connection.protocol_machine.streams_stalled:
+        timeouts.may_stall(connection)
+
+
+def body_stalled(connection: AnyConnection) -> None:
+    """Of the body that is read nothing has come for a while: hand out the request, and its body as
+    it comes."""
+    is_busy = connection.event_job is not None
+    if connection.lifecycle is not ESTABLISHED or is_busy:
+        return
+    event = connection.protocol_machine.stream_rest()
+    if event is None:
+        return
+    connection.io.read_into(None)
+    connection.parse(None, event)
+    if (job := connection.event_job) is not None and job.greenlet is None:
+        connection.server_context.pool.start_soon(job)
 
 
 def deadline_passed(connection: AnyConnection) -> None:

@@ -22,6 +22,10 @@ from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
+# Of a body that is to be read whole nothing has come for so long. Where the handler may have it as
+# it comes, it gets it then (`Protocol.streams_stalled`).
+STALL_SECONDS = 1.0
+
 Owed = Literal["", "handshake", "header", "body"]  # what a peer owes: `Protocol.waiting_for`
 
 
@@ -45,6 +49,10 @@ class Timeouts:
         self.body_rate = MinRate(
             loop, limits.header_timeout, limits.min_rate, isolate(attrgetter("body_progress")), late
         )
+        self.stalls = MinRate(
+            loop, STALL_SECONDS, 0, isolate(attrgetter("body_progress")),
+            isolate(methodcaller("body_stalled")),
+        )  # fmt: skip
         self.send_rate = MinRate(
             loop, limits.send_timeout, limits.min_rate, attrgetter("taken"), _takes_too_little
         )
@@ -63,7 +71,7 @@ class Timeouts:
 
     def stop(self) -> None:
         """In a process that user code has forked: look at nothing."""
-        for each in (*self._kept.values(), self.close_deadlines, self.pings):
+        for each in (*self._kept.values(), self.stalls, self.close_deadlines, self.pings):
             each.stop()
 
     def expect(self, peer: object, owed: Owed) -> None:
@@ -75,6 +83,10 @@ class Timeouts:
             self.body_rate.watch(peer)
         else:
             self.deadlines.set(peer, self._seconds[owed])
+
+    def may_stall(self, peer: object) -> None:
+        """Call `body_stalled` of `peer` when its body has not moved for STALL_SECONDS."""
+        self.stalls.watch(peer)
 
     def restart(self, peer: object, owed: Owed) -> None:
         """Give a peer that is under a deadline all of its time again."""
@@ -103,6 +115,7 @@ class Timeouts:
     def forget(self, connection: Registered) -> None:
         for each in self._kept.values():
             each.forget(connection)
+        self.stalls.forget(connection)
         self.close_deadlines.forget(connection)
 
     def save(self, connection: Member) -> dict[str, Any]:

@@ -234,6 +234,17 @@ class Protocol(ABC):
         """
         return None
 
+    @property
+    def streams_stalled(self) -> bool:
+        """True while a message is read whole that could be handed out before its end
+        (`stream_rest`)."""
+        return False
+
+    def stream_rest(self) -> Any:
+        """Return the event that hands out the message that is arriving, in parts; None: it has to
+        be whole."""
+        return None
+
     # --- deadlines
 
     @property

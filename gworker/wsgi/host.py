@@ -115,4 +115,5 @@ def install(declared: Worker, address: Address, has_proxies: bool) -> None:
     several addresses the first one is that of the environ."""
     if not isinstance(declared.callbacks.on_message, WsgiHost):
         declared.options.setdefault("stream_above", STREAM_ABOVE)
+        declared.options["streams_stalled"] = True
         declared.callbacks.on_message = WsgiHost(declared, address, has_proxies)

@@ -402,6 +402,18 @@ def test_the_application_is_called_when_a_small_body_is_here(app: Served) -> Non
         assert one.answer()[2] == b"2"
 
 
+def test_a_body_that_rests_is_read_while_it_comes(app: Served) -> None:
+    with client(app) as one:
+        one.send(POST.format("first", "Content-Length: 1000") + "abc")
+        assert one.answer()[2] == b"abc"
+    with client(app) as one:
+        one.send(POST.format("body", "Content-Length: 50000") + "a" * 20_000)
+        time.sleep(1.5)
+        one.send("b" * 30_000)
+        assert one.answer()[2] == b"50000"
+        assert one.http(GET.format("whole"))[2] == b"whole"
+
+
 def test_a_long_body_is_read_while_it_comes(app: Served) -> None:
     with client(app) as one:
         one.send(POST.format("first", "Content-Length: 100000") + "abc")

@@ -152,13 +152,25 @@ class HttpProtocol(StreamingExchanges):
         self.has_output = head.expects_continue and not self._buffer
         return self._read_body()
 
-    def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> object:
+    def _begin_stream(self, raw: bytes, head: Head, begun: bytes = b"") -> RequestStarted:
         self._phase = _ANSWERING
         expects = head.expects_continue and not self._buffer and not begun
         self.exchange = HttpExchange(begun, expects)
         return RequestStarted(
             StreamedRequest(raw, head.keep_alive, self.max_package_size, self.origin)
         )
+
+    @property
+    def streams_stalled(self) -> bool:
+        return self._body is not None and self._options.get("streams_stalled", False)
+
+    def stream_rest(self) -> RequestStarted | None:
+        body, head = self._body, self._head
+        if body is None or head is None or not self.streams_stalled:
+            return None
+        self._body = None
+        self._reader = LengthReader(body.left)
+        return self._begin_stream(self.raw_head, head, body.since(0))
 
     def _read_body(self) -> object:
         if self._body is not None:

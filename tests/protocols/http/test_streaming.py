@@ -109,6 +109,31 @@ def test_a_body_beyond_the_limit_is_refused_only_where_it_is_kept():
         request.json()
 
 
+def test_a_body_that_rests_is_handed_out_as_it_comes():
+    protocol = HttpProtocol(1000)
+    protocol.configure({"stream_above": 100, "streams_stalled": True})
+    protocol.receive_data(post("Content-Length: 5") + b"he")
+    assert protocol.next_event() is NEED_DATA
+    assert protocol.streams_stalled
+    event = protocol.stream_rest()
+    assert isinstance(event, RequestStarted)
+    assert not protocol.streams_stalled
+    assert protocol.stream_rest() is None
+    assert protocol.take_body() == b"he"
+    protocol.receive_data(b"llo" + NEXT)
+    assert (protocol.take_body(), protocol.take_body()) == (b"llo", None)
+    protocol.encode("x")
+    assert protocol.next_event().target == "/next"
+
+
+def test_a_body_that_has_to_be_whole_is_not_handed_out():
+    protocol = make(100)
+    protocol.receive_data(post("Content-Length: 5") + b"he")
+    protocol.next_event()
+    assert not protocol.streams_stalled
+    assert protocol.stream_rest() is None
+
+
 def test_the_body_of_a_streamed_request_is_read_once():
     request = begin(
         make(), post("Transfer-Encoding: chunked", "Content-Type: application/json") + b"1\r\na\r\n"

@@ -1,0 +1,9 @@
+"""Django's commands: python examples/django_site/manage.py migrate"""
+
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+execute_from_command_line(sys.argv)
