@@ -133,6 +133,11 @@ class Observer:
             self._whole, self._current = self._current, None
             self._whole.status = SWITCHING
 
+    def detached(self) -> None:
+        """What is sent from now on is told by `sending`, and its line shows the first answer."""
+        if self._current is not None:
+            self._whole, self._current = self._current, None
+
     def closed(self, connection: Registered) -> None:
         """It has ended, or its process ends: write the lines that are due."""
         pending, self._pending = self._pending, []

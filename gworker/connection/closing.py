@@ -10,6 +10,7 @@ from gworker.connection.state import (
     AWAITING_CLOSE,
     CLOSED,
     CLOSING,
+    DETACHED,
     ESTABLISHED,
     MIGRATING,
     RECONNECTING,
@@ -125,7 +126,8 @@ def end(connection: AnyConnection, abort: bool = False, reset: bool = False) -> 
     """The one door to CLOSED. abort: drop what is queued; reset: what the kernel holds, too."""
     if connection.lifecycle is CLOSED:
         return
-    if connection.lifecycle is MIGRATING:  # the process that has it hears the end of the stream
+    # The process that has it, or the user, hears the end of the stream.
+    if connection.lifecycle is MIGRATING or connection.lifecycle is DETACHED:
         connection.io.shut_down()
         return
     is_told = connection.lifecycle is RECONNECTING  # on_close was called before reconnect()

@@ -26,6 +26,7 @@ from gworker.connection.pending_transport import drain
 from gworker.connection.state import (
     CLOSED,
     CONNECTING,
+    DETACHED,
     ESTABLISHED,
     RECONNECTING,
     PauseReason,
@@ -39,6 +40,8 @@ from gworker.system.peer_address import SocketAddress
 from gworker.tls.socket import TlsSocket
 
 if TYPE_CHECKING:
+    from gworker.connection.greenlets import ConnectionGreenlet
+    from gworker.connection.lent_socket import LentSocket
     from gworker.messages.membership import Joined
 
 
@@ -309,6 +312,34 @@ class Connection(Attributes, metaclass=Strict):
 
         switch(self, protocol)
 
+    def detach(self) -> LentSocket:
+        """Give its socket away, for code that speaks a protocol of its own: a cooperative socket,
+        which blocks, and whose `recv` gives first what was read ahead. Waits until everything is
+        sent.
+
+        From here on this object is the socket's: it takes nothing and gives nothing, counts as
+        busy, and stays in its process. `close` and `destroy` let the socket find the end of the
+        stream; closing the socket ends the connection, and on_close is called. Over TLS the socket
+        has the methods of ssl.SSLSocket for reading and writing. A request in hand is not answered
+        by anything else.
+
+        Raises RuntimeError while an answer is sent in pieces, and unless the protocol is HTTP or
+        goes step by step (`lockstep=True`); ConnectionError if it has ended.
+        """
+        from gworker.connection.detaching import detach
+
+        return detach(self)
+
+    def spawn(self, function: Callable[..., object], *arguments: Any) -> ConnectionGreenlet:
+        """Run `function(*arguments)` in a greenlet beside the handler: for a loop that waits for
+        what others send, say. Returns a gevent.Greenlet.
+
+        As long as it runs the connection is busy: it does not move, and its process waits for it,
+        for `graceful_timeout`, and then kills it. What it raises is logged, and closes this
+        connection only.
+        """
+        return self.server_context.greenlets.spawn(self, function, *arguments)
+
     def pipe(self, destination: Connection) -> None:
         """Forward every message to `destination`, no faster than it takes them; one end closes the
         other.
@@ -354,7 +385,7 @@ class Connection(Attributes, metaclass=Strict):
             self.migration.defer("close", code, reason)
         elif self.lifecycle is ESTABLISHED:
             closing.close(self, data, code, reason)
-        elif self.lifecycle is CONNECTING or self.lifecycle is RECONNECTING:
+        elif self.lifecycle in (CONNECTING, RECONNECTING, DETACHED):
             self.destroy()  # it is given up, with what was to be sent
 
     def destroy(self) -> None:

@@ -16,6 +16,7 @@ from gworker.app.worker import Worker
 from gworker.config.trusted_proxies import Trust
 from gworker.connection.access_recorder import Observer
 from gworker.connection.greenlet_pool import GreenletPool
+from gworker.connection.greenlets import Greenlets
 from gworker.connection.handler_deadlines import HandlerDeadlines, MessageCall
 from gworker.connection.lingering_close import LingeringClose
 from gworker.connection.registry import Registry
@@ -82,6 +83,7 @@ class ServerContext(ServerState):
         self._flusher = loop.prepare()
         self._flusher.start(self._write_counters)
         self.pool = GreenletPool()
+        self.greenlets = Greenlets()
         self.run_queue = RunQueue(loop)
         self.lingerer = LingeringClose(loop, limits.send_timeout, self._on_lingered)
         self.registry = Registry(limits, row, self.lingerer.sockets, ids)
@@ -192,8 +194,9 @@ class ServerContext(ServerState):
 
     @property
     def is_at_work(self) -> bool:
-        """True while callbacks run, or wait for the next turn of the event loop."""
-        return self.pool.active > 0 or self.run_queue.is_busy
+        """True while callbacks run, or wait for the next turn of the event loop, or greenlets
+        beside them."""
+        return self.pool.active > 0 or self.run_queue.is_busy or bool(self.greenlets.running)
 
     def start(self) -> None:
         self.send_queues.start()
@@ -215,6 +218,7 @@ class ServerContext(ServerState):
         if self.access is not None:
             self.access.let_go()
         self.pool.let_go()
+        self.greenlets.let_go()
 
     def _on_lingered(self) -> None:
         self.registry.notify_closed()

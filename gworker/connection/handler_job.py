@@ -22,7 +22,7 @@ from gworker.connection.context import QUEUE_MESSAGES
 from gworker.connection.dispatcher import QUEUE_BYTES, AnyConnection, Job, handle
 from gworker.connection.events import CONTINUE_PARSING, ConnectionReset
 from gworker.connection.receiving import set_deadline
-from gworker.connection.state import AWAITING_CLOSE, ESTABLISHED, PauseReason
+from gworker.connection.state import AWAITING_CLOSE, DETACHED, ESTABLISHED, PauseReason
 from gworker.protocols.base import EOF, MORE, Control, HttpEvent
 
 
@@ -64,7 +64,8 @@ class HandlerJob(Job):
             connection.server_context.intercepted("handler", handler, connection)
         except BaseException:
             connection.handler_failed("the connection handler")
-        connection.server_context.isolate_errors(methodcaller("close"))(connection)
+        if connection.lifecycle is not DETACHED:
+            connection.server_context.isolate_errors(methodcaller("close"))(connection)
 
     def _open_handshake(self) -> None:
         connection = self.connection

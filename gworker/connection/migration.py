@@ -14,7 +14,7 @@ from gworker.connection.closing import leave_tables
 from gworker.connection.dispatcher import AnyConnection
 from gworker.connection.events import CallCallback
 from gworker.connection.receiving import set_deadline
-from gworker.connection.state import CLOSED, ESTABLISHED, MIGRATING, PauseReason
+from gworker.connection.state import CLOSED, DETACHED, ESTABLISHED, MIGRATING, PauseReason
 from gworker.http.request import Request
 
 NO_CALLBACKS = Callbacks()  # of a connection that another process has taken
@@ -70,6 +70,8 @@ def obstacle(connection: AnyConnection) -> str:
         return "TLS"
     if connection.callbacks is not worker.callbacks:
         return "own callbacks"
+    if connection.lifecycle is DETACHED:
+        return "a detached socket"
     return worker.migration_obstacle(machine.keeps_alive) or machine.migration_obstacle
 
 
@@ -81,6 +83,7 @@ def is_movable(connection: AnyConnection) -> bool:
         connection.lifecycle is not ESTABLISHED
         or (job is not None and job.is_busy)
         or machine.is_answering
+        or connection.id in connection.server_context.greenlets.running
     ):
         return False
     # What moves with handover=False moves between two requests only.

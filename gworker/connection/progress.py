@@ -8,12 +8,14 @@ from gworker.connection.state import CLOSED, MIGRATING, PauseReason
 
 
 def is_idle(connection: AnyConnection) -> bool:
-    """True if no handler runs and nothing waits: neither a message nor bytes to send."""
+    """True if no handler runs, nor a greenlet beside it, and nothing waits: neither a message nor
+    bytes to send."""
     job = connection.event_job
     return (
         (job is None or (job.waiter is not None and not job.events))
         and connection.io.write_buffer is None
         and not connection.parser_paused
+        and connection.id not in connection.server_context.greenlets.running
     )
 
 

@@ -5,8 +5,9 @@
                       ▼   │                               └───────────┤
                     MIGRATING ────────────────────────────────────────┘
 
-From each state a connection may go straight to CLOSED. MIGRATING goes back to ESTABLISHED if the
-other process does not take the socket.
+From ESTABLISHED it goes to DETACHED when its user takes the socket, and to CLOSING when that is
+closed. From each state a connection may go straight to CLOSED. MIGRATING goes back to ESTABLISHED
+if the other process does not take the socket.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class State(Enum):
     AWAITING_CLOSE = "awaiting"  # our goodbye is sent, or waits to be; the peer's is still to come
     CLOSING = "closing"  # what waits is sent, then the socket is closed
     CLOSED = "closed"
+    DETACHED = "detached"  # the user has its socket
 
     @property
     def status(self) -> str:
@@ -32,7 +34,7 @@ class State(Enum):
         return SHOWN.get(self, str(self.value))
 
 
-CONNECTING, RECONNECTING, ESTABLISHED, MIGRATING, AWAITING_CLOSE, CLOSING, CLOSED = State
+CONNECTING, RECONNECTING, ESTABLISHED, MIGRATING, AWAITING_CLOSE, CLOSING, CLOSED, DETACHED = State
 
 SHOWN = {RECONNECTING: "connecting", AWAITING_CLOSE: "closing"}
 

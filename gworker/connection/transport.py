@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import _socket
 
     from gworker.connection.context import ServerContext
+    from gworker.connection.lent_socket import LentSocket
 
 READ_SIZE = 65536
 LARGE_READ_SIZE = 126976
@@ -403,6 +404,22 @@ class Transport(TransportState):
         """Go on after `detach`."""
         self.pause_reasons &= ~PauseReason.DETACHED
         self._watch()
+
+    def lend(self, ahead: bytes) -> LentSocket:
+        """Hand out a cooperative socket, which gives `ahead` first. Touch ours no more but to end
+        it."""
+        from gworker.connection.lent_socket import lend
+
+        self.detach()
+        self._server.registry.extra_descriptors += 1
+        return lend(self._socket, ahead)
+
+    def count(self, read: int, written: int) -> None:
+        """So many bytes went over the socket that was handed out."""
+        self.bytes_read += read
+        self.bytes_written += written
+        self._server.bytes_read += read
+        self._server.bytes_written += written
 
     def shut_down(self) -> None:
         """End the stream in both directions for each process that has the socket."""

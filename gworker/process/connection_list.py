@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
@@ -40,7 +41,10 @@ def list_connections(
                     service.run_queue.wait()
                 connection = connections.get(number) or dialled.get(number)
                 if connection is not None:
-                    file.write(json.dumps(row_of(connection, service.worker.name)).encode() + b"\n")
+                    row = row_of(connection, service.worker.name)
+                    if (others := service.greenlets.running.get(number)) is not None:
+                        row["status"] += f", {len(others)} greenlets"
+                    file.write(json.dumps(row).encode() + b"\n")
             file.flush()
             sealed_memory.seal(file.fileno())
             done([file.fileno()])
@@ -49,7 +53,7 @@ def list_connections(
         done([])
 
 
-def row_of(connection: Connection, worker: str) -> dict[str, str | int]:
+def row_of(connection: Connection, worker: str) -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "worker": worker,

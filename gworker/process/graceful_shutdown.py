@@ -97,7 +97,7 @@ class GracefulShutdown:
     def _run_out_of_time(self, seconds: float) -> None:
         service = self._service
         try:
-            if service.pool.active:
+            if service.pool.active or service.greenlets.running:
                 text = "%s#%d did not finish within %g s; this still runs:\n%s"
                 log.warning(text, service.worker.name, service.worker.id, seconds, running_stacks())
             is_answering = service.isolate_errors(lambda each: getattr(each, "is_answering", False))
@@ -111,6 +111,7 @@ class GracefulShutdown:
 
     def quit(self) -> None:
         self._schedule(self._on_end, QUICK_SECONDS)
+        self._schedule(self._service.greenlets.kill, QUICK_SECONDS / 2)
         sender, self.sender, self._service.holder = self.sender, None, None
         self._service.on_job_end = None
         if sender is not None:
@@ -208,5 +209,5 @@ class GracefulShutdown:
         return self._service.isolate_errors(step, "cannot end politely")
 
     def _end_when_empty(self) -> None:
-        if not self._service.registry.connections:
+        if not self._service.registry.connections and not self._service.greenlets.running:
             self._on_end()

@@ -19,8 +19,8 @@ import gevent.socket
 from greenlet import greenlet
 
 from gworker.connection.context import ServerContext
+from gworker.connection.cooperative_socket import TlsCountingSocket, cooperative, raw
 from gworker.errors import HandlerTimeout
-from gworker.server.socketserver_socket import TlsCountingSocket, cooperative, raw
 from gworker.server.udp import DatagramListener
 from gworker.system import fork_guard, pktinfo
 from gworker.system.peer_address import (

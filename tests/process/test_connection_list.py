@@ -42,6 +42,7 @@ class House:
                 connections={number: Peer(number) for number in numbers}, dialled={}
             ),
             worker=SimpleNamespace(name="chat"),
+            greenlets=SimpleNamespace(running={}),
             run_queue=SimpleNamespace(wait=self._wait),
         )
         self.files: list[list[int]] = []
@@ -274,3 +275,14 @@ def test_memory_does_not_grow_with_their_number(listed: Listed, as_: str) -> Non
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 300_000
+
+
+def test_greenlets_beside_a_handler_are_shown() -> None:
+    house = House(1, 2)
+    house.service.greenlets.running[2] = {"one", "other"}
+    house.begin()
+    (files,) = house.files
+    with open(files[0], "rb") as file:
+        file.seek(0)
+        rows = [json.loads(line) for line in file]
+    assert [row["status"] for row in rows] == ["established", "established, 2 greenlets"]

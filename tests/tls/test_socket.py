@@ -26,12 +26,12 @@ from gworker.app.limits import Limits
 from gworker.app.worker import Worker
 from gworker.connection.connection import Connection
 from gworker.connection.context import ServerContext
+from gworker.connection.cooperative_socket import cooperative
 from gworker.connection.write_buffer import WriteBuffer
 from gworker.core.poller import WRITABLE
 from gworker.ipc.scoreboard import Scoreboard
 from gworker.protocols import get
 from gworker.protocols.frame import FrameProtocol
-from gworker.server.socketserver_socket import cooperative
 from gworker.tls.socket import RECORD, TlsSocket
 
 

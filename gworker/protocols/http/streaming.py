@@ -144,6 +144,10 @@ class StreamingExchanges(HeadProtocol):
         connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
         return connection if has_date else date_field() + connection
 
+    def take_unparsed(self) -> bytes:
+        begun = b"" if self.exchange is None else self.exchange.begun
+        return begun + super().take_unparsed()
+
     # --- a body in pieces
 
     def take_body(self) -> bytes | None:

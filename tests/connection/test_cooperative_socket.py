@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gworker.server.socketserver_socket import (
+from gworker.connection.cooperative_socket import (
     CountingSocket,
     TlsCountingSocket,
     cooperative,

@@ -1,0 +1,74 @@
+"""Greenlets beside the handler of a connection (`Connection.spawn`).
+
+The callbacks of one connection never overlap, so what waits for its messages in a loop of its own
+runs beside them. A connection with such a greenlet is busy: it does not move to another process,
+its process waits for it, and kills it when the time is up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gevent import Greenlet, GreenletExit
+
+from gworker.connection.unanswered import name_of
+from gworker.system import fork_guard
+
+
+class ConnectionGreenlet(Greenlet):  # type: ignore[type-arg]
+    """Runs one function for a connection. What that raises costs the connection, as in a
+    callback."""
+
+    def __init__(self, connection: Any, function: Callable[..., object], *arguments: Any) -> None:
+        super().__init__()
+        self._connection = connection
+        self._function = function
+        self._arguments = arguments
+
+    def _run(self) -> Any:
+        connection = self._connection
+        try:
+            return self._function(*self._arguments)
+        except GreenletExit:
+            raise
+        except BaseException:
+            connection.handler_failed(f"the greenlet {name_of(self._function)}")
+        finally:
+            fork_guard.end()
+
+
+class Greenlets:
+    """Those of one process. running: by the ids of their connections; empty most of the time."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, set[ConnectionGreenlet]] = {}
+
+    def spawn(
+        self, connection: Any, function: Callable[..., object], *arguments: Any
+    ) -> ConnectionGreenlet:
+        made = ConnectionGreenlet(connection, function, *arguments)
+        self.running.setdefault(connection.id, set()).add(made)
+        made.rawlink(lambda one: self._ended(connection, one))
+        made.start()
+        return made
+
+    def _ended(self, connection: Any, one: Any) -> None:
+        # In the hub.
+        others = self.running.get(connection.id, {one})
+        others.discard(one)
+        if others:
+            return
+        self.running.pop(connection.id, None)
+        on_job_end = connection.server_context.on_job_end
+        if on_job_end is not None:
+            on_job_end(connection)
+
+    def kill(self) -> None:
+        """Raise GreenletExit in all of them."""
+        for each in [one for some in self.running.values() for one in some]:
+            each.kill(block=False)
+
+    def let_go(self) -> None:
+        # In a process that user code has forked: they are the parent's to go on with.
+        self.running.clear()
