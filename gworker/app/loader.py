@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from gworker.app import signatures, static_settings
+from gworker.app import observers, signatures, static_settings
 from gworker.app import worker as declarations
 from gworker.app.callbacks import ARGUMENTS, CALLBACKS, is_legacy
 from gworker.app.foreign_interfaces import (
@@ -61,6 +61,7 @@ def load(
     if not source:
         raise LoadError(f"target {target!r}: expected module[:attr] or path/to/file.py[:attr]")
     declarations.declared.clear()
+    observers.of_all.clear()
     static_settings.begin_load(script)
     with _user_code(target):
         module = _import(source, directory, script)

@@ -27,6 +27,10 @@ log = logging.getLogger("gworker")
 
 def check_inner(declared: Worker, address: Address) -> None:
     """Raise ConfigError for a Worker that only a process of its own could serve."""
+    if declared.observers:
+        raise ConfigError(
+            f"{declared!r}: inside a process of another Worker it has the observers of that one"
+        )
     if declared.connection_handler is not None or address.tls or address.transport == "udp":
         raise ConfigError(
             f"{declared!r}: inside a process of another Worker it needs on_message, tcp or unix, "

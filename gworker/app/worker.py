@@ -24,6 +24,7 @@ from gworker.app.callbacks import (
 )
 from gworker.app.foreign_interfaces import WSGI, described, wsgi_refusal
 from gworker.app.handler_timeout import has_own_limit
+from gworker.app.observers import Observe
 from gworker.app.static_settings import STATIC, WithStaticSettings
 from gworker.config.parsers import nearest
 from gworker.errors import ConfigError
@@ -73,11 +74,13 @@ ARGUMENTS: Final = (
 )  # fmt: skip
 
 # Where it keeps them: set once.
-OWN: Final = ("limits", "options", "callbacks", "process_callbacks")
+OWN: Final = ("limits", "options", "callbacks", "process_callbacks", "observers")
 
 ATTRIBUTES: Final = frozenset({*NAMED, *OWN, "listen_url", "connection_handler", "wsgi"})
 
-METHODS: Final = ("set_callback", "broadcast", "listen", "declaration", "stop_all", "run_all")
+METHODS: Final = (
+    "set_callback", "observe", "broadcast", "listen", "declaration", "stop_all", "run_all",
+)  # fmt: skip
 
 
 class Worker(metaclass=WithStaticSettings):
@@ -111,6 +114,7 @@ class Worker(metaclass=WithStaticSettings):
     on_master_stop = Callback()
     on_worker_exit = Callback()
     handler = Callback()
+    observe = Observe()
 
     def __init__(
         self,
@@ -148,6 +152,7 @@ class Worker(metaclass=WithStaticSettings):
         self.options: dict[str, Any] = {}
         self.callbacks = Callbacks()
         self.process_callbacks: dict[str, Callable[..., object]] = {}
+        self.observers: list[object] = []
         self.connection_handler: Any = None
         self.wsgi: Any = None
         for key, value in options.items():

@@ -1,4 +1,5 @@
-"""What a connection writes to the access log. There is none of this without --access-log.
+"""The exchanges of a connection: what the access log and the application's observers are told.
+There is none of this without --access-log or `Worker.observe`.
 
 A connection has one observer, which is told what is read, decoded and sent, and of the end.
 """
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from gworker.app.observers import ObservedRequest
+from gworker.connection.observing import Observers
 from gworker.connection.registry import Registered
 from gworker.http.forwarded import Origin
 from gworker.http.request import Request
@@ -37,6 +40,7 @@ class Exchange:
     size: int = 0  # bytes of the answer's body
     end: int = 0  # where its answer ends among all bytes sent
     is_streamed: bool = False  # its answer is sent in pieces, and has not ended
+    told: ObservedRequest | None = None  # what observers of the application know of it
 
 
 class Observer:
@@ -46,11 +50,15 @@ class Observer:
     """
 
     __slots__ = (
-        "_access", "_answered", "_began", "_current", "_pending", "_protocol", "_whole", "_writing",
+        "_access", "_answered", "_began", "_current", "_observers", "_pending", "_protocol",
+        "_whole", "_writing",
     )  # fmt: skip
 
-    def __init__(self, access: AccessLog, protocol: object) -> None:
+    def __init__(
+        self, access: AccessLog | None, protocol: object, observers: Observers | None = None
+    ) -> None:
         self._access = access
+        self._observers = observers
         self._protocol = protocol
         self._began = 0.0  # when the first byte of the next request has come
         self._current: Exchange | None = None
@@ -76,6 +84,12 @@ class Observer:
                 whole.head = protocol.raw_head
         elif isinstance(protocol, HttpProtocol) and self._current is None and protocol.is_answering:
             self._current = self._begin(protocol.raw_head)
+
+    def handling(self, connection: Registered, message: object) -> None:
+        """`message` is about to be handled, in this greenlet."""
+        exchange, observers = self._current, self._observers
+        if exchange is not None and observers is not None and isinstance(message, Request):
+            exchange.told = observers.begin(connection, message)
 
     def _begin(self, head: bytes) -> Exchange:
         began, self._began = self._began, 0.0
@@ -165,6 +179,9 @@ class Observer:
             self._record(connection, whole, connection.bytes_written, False, *end)
 
     def state(self) -> Any:
+        for exchange in (*self._pending, self._whole):
+            if exchange is not None:  # its answer goes on in another process
+                self._tell(exchange, exchange.size, monotonic() - exchange.began, False)
         return self._began, self._pending, self._whole
 
     def restore(self, state: Any) -> None:
@@ -179,14 +196,24 @@ class Observer:
         *end: Any,
     ) -> None:
         # end: bytes that were received, and the close code and its reason, of a whole connection.
-        ip = _client_ip(connection, exchange.head)
         seconds = monotonic() - exchange.began
+        self._tell(exchange, sent, seconds, aborted)
+        if self._access is None:
+            return
+        ip = _client_ip(connection, exchange.head)
         self._access.add(
             Entry(
                 connection.protocol, ip, connection.remote_address, exchange.head, exchange.status,
                 sent, seconds, aborted, *end,
             )
         )  # fmt: skip
+
+    def _tell(self, exchange: Exchange, sent: int, seconds: float, aborted: bool) -> None:
+        told, exchange.told = exchange.told, None
+        if told is not None and self._observers is not None:
+            told.status, told.bytes_sent = exchange.status, sent
+            told.seconds, told.aborted = seconds, aborted
+            self._observers.end(told)
 
 
 def _final_status(data: object) -> tuple[int, int]:

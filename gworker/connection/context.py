@@ -6,7 +6,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from gevent import get_hub, monkey
@@ -19,6 +20,7 @@ from gworker.connection.greenlet_pool import GreenletPool
 from gworker.connection.greenlets import Greenlets
 from gworker.connection.handler_deadlines import HandlerDeadlines, MessageCall
 from gworker.connection.lingering_close import LingeringClose
+from gworker.connection.observing import Observers, direct
 from gworker.connection.registry import Registry
 from gworker.connection.run_queue import RunQueue
 from gworker.connection.send_queues import SendQueues
@@ -101,6 +103,7 @@ class ServerContext(ServerState):
         self.message_interceptor: MessageCall | None = None
         self.interceptor: Callable[..., Any] | None = None
         self.handler_deadlines: HandlerDeadlines | None = None  # None: none has a limit
+        self._observers: Observers | None = None  # of the application
         if limits.handler_timeout or worker.has_own_limits:
             self.limit_handlers()
         self.send_queues = SendQueues(
@@ -175,8 +178,30 @@ class ServerContext(ServerState):
             self.handler_deadlines = HandlerDeadlines(
                 self.loop, get_hub(), self.limits.handler_timeout, self.row
             )
-            self.interceptor = self.handler_deadlines.call
-            self.message_interceptor = self.handler_deadlines.message_call()
+            self._set_interceptors()
+
+    def observe(self, observers: Sequence[object]) -> None:
+        """Tell `observers` of callbacks and requests, from the next connection on."""
+        if not observers:
+            return
+        if self._observers is None:
+            self._observers = Observers(self.pool, self.report_exception)
+            # Those of the process are kept by what calls them.
+            observed = self._observers.observed(direct)
+            callbacks = self.worker.process_callbacks
+            callbacks.update({name: partial(observed, name, callbacks[name]) for name in callbacks})
+        self._observers.use(observers)
+        self._set_interceptors()
+
+    def _set_interceptors(self) -> None:
+        # A limit is for the callback itself: observers stand outside.
+        limits, observers = self.handler_deadlines, self._observers
+        self.interceptor = None if limits is None else limits.call
+        self.message_interceptor = None if limits is None else limits.message_call()
+        if observers is not None and observers.of_calls:
+            inner = self.interceptor or direct
+            self.interceptor = observers.observed(inner)
+            self.message_interceptor = observers.observed_message(inner)
 
     def intercepted(
         self, name: str, callback: Callable[..., Any], connection: Any, *arguments: Any
@@ -188,9 +213,14 @@ class ServerContext(ServerState):
         return self.interceptor(name, callback, connection, *arguments)
 
     def observer(self, protocol: object) -> Observer | None:
-        """A new observer of an accepted connection that speaks `protocol`; None: there is no
-        access log."""
-        return None if self.access is None else Observer(self.access, protocol)
+        """A new observer of an accepted connection that speaks `protocol`; None: nothing is to
+        be told of it."""
+        watching = self._observers
+        if watching is not None and not watching.of_requests:
+            watching = None
+        if self.access is None and watching is None:
+            return None
+        return Observer(self.access, protocol, watching)
 
     @property
     def is_at_work(self) -> bool:

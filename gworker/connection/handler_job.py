@@ -110,8 +110,12 @@ class HandlerJob(Job):
                 if server.holder is not None:
                     server.holder.hold(connection)
                 server.requests += 1
+                if connection.observer is not None:
+                    connection.observer.handling(connection, event)
                 return event
             if isinstance(event, HttpEvent) and (request := self._request_of(event)) is not None:
+                if connection.observer is not None:
+                    connection.observer.handling(connection, request)
                 return request
             self._handle_within(event)
         return None

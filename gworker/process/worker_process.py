@@ -22,7 +22,7 @@ from gevent.event import Event
 from gevent.exceptions import LoopExit
 from greenlet import greenlet
 
-from gworker.app import worker
+from gworker.app import observers, worker
 from gworker.app.callbacks import MESSAGE_CALLBACKS
 from gworker.app.limits import effective_limits, trusted_proxies
 from gworker.app.worker import Worker
@@ -89,6 +89,7 @@ class WorkerProcess:
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
             self.service.access = AccessLog(access, self._loop, name, settings.log_format)
+        self.service.observe([*observers.of_all, *declared.observers])
         http_settings.apply(declared, self.service.limits, settings)
         self._listeners = WorkerListeners(self.service, held)
         most, jitter = settings.max_requests, settings.max_requests_jitter
@@ -140,6 +141,7 @@ class WorkerProcess:
                 self._channel.send({"event": "step", "step": START})
                 callback(self.worker)
                 fork_guard.end()
+                self.service.observe([*observers.of_all, *self.worker.observers])
             setup.enable()
             if self.stopping:  # the arbiter died meanwhile
                 return
@@ -188,10 +190,11 @@ class WorkerProcess:
         if self.service.registry.dialled:
             close_all(self.service, 1.0)  # seconds; all else has ended
         self.service.end_messaging()
+        for connection in self.connections.values():
+            if connection.status != "migrating":  # else it may be another process's by now
+                connection.flush_observer()
+        gevent.sleep(0)  # observers are told
         if self.service.access is not None:
-            for connection in self.connections.values():
-                if connection.status != "migrating":  # else it may be another process's by now
-                    connection.flush_observer()
             self.service.access.close()
 
     def _stop_by_itself(self) -> bool:
