@@ -67,6 +67,10 @@ class Exchange(ExchangeCore):
         if not data or connection.lifecycle is not ESTABLISHED:
             return
         protocol = http_protocol(connection)
+        if not self.is_begun and self._says(len(data)):  # it is all of the content
+            self.body = data
+            self.send()
+            return
         head = b"" if self.is_begun else self._begin(protocol)
         if not protocol.is_sending:  # HEAD, 204, 304: the answer is complete without content
             if head:
@@ -83,6 +87,13 @@ class Exchange(ExchangeCore):
         while connection.io.buffered >= AHEAD:
             if not connection.drain():
                 return
+
+    def _says(self, size: int) -> bool:
+        # Whether this is its Content-Length.
+        text = str(size)
+        return any(
+            value == text and name.lower() == "content-length" for name, value in self.fields
+        )
 
     def _begin(self, protocol: HttpProtocol) -> bytes:
         # The head of an answer in pieces.
@@ -133,6 +144,7 @@ class Exchange(ExchangeCore):
 
     def send(self) -> None:
         """Send the answer, whose body is whole."""
+        self._require_status()
         self.is_begun = True
         if self.connection.lifecycle is ESTABLISHED:
             self.connection.send(self)

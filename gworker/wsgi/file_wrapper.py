@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from typing import Any
+
+_LAYERS = 3  # of a file in objects that have it as `file`: those of Django, of tempfile
+
+
+def _gives_its_bytes(filelike: Any) -> bool:
+    for _ in range(_LAYERS):
+        if isinstance(filelike, io.BufferedReader | io.BufferedRandom):
+            return isinstance(filelike.raw, io.FileIO)
+        if isinstance(filelike, io.FileIO):
+            return True
+        filelike = getattr(filelike, "file", None)
+    return False
 
 
 class FileWrapper:
@@ -30,7 +43,10 @@ class FileWrapper:
             close()
 
     def extent(self) -> tuple[int, int, int] | None:
-        """Descriptor, position and bytes left of a regular file; None for anything else."""
+        """Descriptor, position and bytes left of a regular file; None for anything else, as for a
+        GzipFile: its descriptor gives other bytes than it."""
+        if not _gives_its_bytes(self.filelike):
+            return None
         try:
             descriptor = self.filelike.fileno()
             facts = os.fstat(descriptor)

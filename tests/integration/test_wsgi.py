@@ -11,7 +11,8 @@ from typing import Any
 
 import places
 import pytest
-from instance import wait_for
+import requests
+from instance import DEADLINE, wait_for
 from serving import Client, Served, serve
 
 GET = "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -28,16 +29,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield one
 
 
-@pytest.fixture(scope="module")
-def flask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    source = places.app("wsgi_frameworks")
-    with serve(tmp_path_factory, source, "--bind", "http://127.0.0.1:0") as one:
-        yield one
-
-
 def client(app: Served) -> Client:
-    name = "application" if "application" in app.listen else "app"
-    return Client(app, name)
+    return Client(app, "application")
 
 
 def ask(app: Served, path: str, request: str = GET) -> str:
@@ -455,11 +448,56 @@ def test_a_client_that_asks_first_may_be_refused(app: Served) -> None:
 # ---- frameworks
 
 
-def test_flask_by_its_name_alone(flask: Served) -> None:
-    with client(flask) as one:
-        status, fields, body = one.http(GET.format(""))
-        assert (status, body) == (200, b"hello")
-        assert fields["content-length"] == "5"
-        assert one.http(GET.format("nothing"))[0] == 404
-        one.send(POST.format("upload", CHUNKED) + "3\r\nabc\r\n0\r\n\r\n")
-        assert one.answer()[2].strip() == b'{"size":3}'
+@pytest.fixture(scope="module")
+def frameworks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(tmp_path_factory, places.app("wsgi_frameworks")) as one:
+        yield one
+
+
+@pytest.mark.parametrize(
+    "name", ["flask", "validated", "bottle", "falcon", "pyramid", "whitenoise"]
+)
+def test_frameworks_run_unchanged(frameworks: Served, name: str) -> None:
+    url = f"http://127.0.0.1:{frameworks.port(name)}"
+    with requests.Session() as session:
+        for _ in range(2):
+            assert session.get(url, timeout=DEADLINE).text == "hello"
+            for body in (b"abc", iter([b"a", b"bc"])):
+                answer = session.post(f"{url}/size", data=body, timeout=DEADLINE)
+                assert answer.json() == {"size": 3}
+            long = session.post(f"{url}/size", data=b"a" * 200_000, timeout=DEADLINE)
+            assert long.json() == {"size": 200_000}
+            assert session.get(f"{url}/stream", timeout=DEADLINE).text == "one\ntwo\n"
+            got = session.get(f"{url}/file", timeout=DEADLINE).content
+            assert got == (frameworks.directory / "app.py").read_bytes()
+            head = session.head(f"{url}/file", timeout=DEADLINE)
+            assert (head.status_code, head.content) in ((200, b""), (405, b""), (404, b""))
+            assert session.get(f"{url}/nothing", timeout=DEADLINE).status_code == 404
+
+
+def test_static_files_of_whitenoise(frameworks: Served) -> None:
+    url = f"http://127.0.0.1:{frameworks.port('whitenoise')}/app.py"
+    with requests.Session() as session:
+        got = session.get(url, timeout=DEADLINE)
+        assert got.content == (frameworks.directory / "app.py").read_bytes()
+        fields = {"If-Modified-Since": got.headers["last-modified"]}
+        assert session.get(url, headers=fields, timeout=DEADLINE).status_code == 304
+        part = session.get(url, headers={"Range": "bytes=3-5"}, timeout=DEADLINE)
+        assert part.content == got.content[3:6]
+
+
+def test_a_check_says_what_is_served(frameworks: Served) -> None:
+    said = json.loads(frameworks.run("check", "app", "--json").stdout)["workers"]
+    assert {each["worker"]: each["serves"] for each in said} == {
+        "flask": "a WSGI application (flask.app.Flask)",
+        "validated": "a WSGI application (wsgiref.validate.validator.<locals>.lint_app)",
+        "bottle": "a WSGI application (bottle.Bottle)",
+        "falcon": "a WSGI application (falcon.app.App)",
+        "pyramid": "a WSGI application (pyramid.router.Router)",
+        "whitenoise": "a WSGI application (whitenoise.base.WhiteNoise)",
+    }
+    ran = frameworks.run("check", "app:of_pyramid()")
+    assert "a WSGI application (pyramid.router.Router)" in ran.stdout
+    ran = frameworks.run("check", "app:of_pyramid", "--app", "wsgi")
+    assert ran.returncode == 1
+    assert "is it a factory? Call it: NAME()" in ran.stderr

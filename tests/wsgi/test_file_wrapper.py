@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import io
 import os
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +43,22 @@ def test_what_is_left_of_a_file(path: Path) -> None:
         assert FileWrapper(file).extent() == (file.fileno(), 4, 6)
         file.seek(20)
         assert FileWrapper(file).extent() == (file.fileno(), 20, 0)
+
+
+def test_a_file_in_another_object(path: Path) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"abc")
+        file.seek(1)
+        assert FileWrapper(SimpleNamespace(file=file)).extent() is None  # it has no tell()
+        assert FileWrapper(file).extent() == (file.fileno(), 1, 2)
+
+
+def test_a_file_that_decodes_has_to_be_read(path: Path) -> None:
+    with gzip.open(path, "wb") as file:
+        file.write(b"a" * 1000)
+    with gzip.open(path, "rb") as file:
+        assert FileWrapper(file).extent() is None
+        assert b"".join(FileWrapper(file)) == b"a" * 1000
 
 
 def test_what_has_to_be_read(path: Path) -> None:
