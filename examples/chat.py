@@ -183,7 +183,7 @@ def clean(text: str, limit: int) -> str:
 
 
 def take_token(connection: Connection) -> None:
-    """Everybody has a bucket of BURST tokens, into which PER_SECOND new ones fall. ValueError if it
+    """A person has a bucket of BURST tokens, into which PER_SECOND new ones fall. ValueError if it
     is empty."""
     now = time.monotonic()
     tokens, last = getattr(connection.context, "bucket", (BURST, now))

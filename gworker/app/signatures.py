@@ -90,7 +90,7 @@ def _is_open(signature: Signature) -> bool:
 
 
 def takes_anything(function: Callable[..., object]) -> bool:
-    """True for `(*args, **kwargs)`, of which nobody knows what it does with them."""
+    """True for `(*args, **kwargs)`, which may do anything with them."""
     signature = _written(function)
     kinds = set() if signature is None else {each.kind for each in signature.parameters.values()}
     return kinds == {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}

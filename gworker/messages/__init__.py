@@ -81,11 +81,11 @@ def declare(
 
     Of several patterns that match, the first that was declared holds.
 
-    mode: "fleeting": a message reaches those who are members; "recoverable": the last `history`
+    mode: "fleeting": a message reaches the members; "recoverable": the last `history`
     messages are kept, until `ttl` seconds have passed without one, and a member that comes back
     gets what it missed; "latest": the last message of each key is kept, for at most `history` keys,
-    and sent to each who joins.
-    presence: `members` and `count` know who is there, and on_presence is called.
+    and sent to each new member.
+    presence: `members` and `count` show the members, and on_presence is called.
     slow: what happens to a member whose send buffer is full: "drop", it does not get the message;
     "close", it is closed with 1013. A recoverable group always closes: it comes back and recovers.
     wrap: `wrap(message, position) -> message` makes what connections get of a message; it must

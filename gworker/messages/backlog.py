@@ -48,7 +48,7 @@ class Backlog:
 
     @property
     def is_needed(self) -> bool:
-        """False: nobody comes any more, and nobody waits."""
+        """False: no connection comes any more, and none waits."""
         return bool(self.users or self._waiting)
 
     def mark(self, marker: str) -> None:

@@ -1,4 +1,4 @@
-"""The channels that one process hears of: who is there for what arrives.
+"""The channels that one process hears of: which receivers there are for what arrives.
 
 A channel is known to a process for as long as it has members or functions here, and a moment
 longer, so that one that is left and joined again costs the broker nothing.
@@ -16,7 +16,7 @@ from gworker.messages.functions import Functions
 from gworker.messages.holds import HeldFrames, Hold
 from gworker.messages.stream_position import StreamPosition
 
-# Kinds of channels, with which their names begin. Nobody subscribes to DATA.
+# Kinds of channels, with which their names begin. No process subscribes to DATA.
 GROUP, USER, INBOX, EVERYONE, DATA = b"g:", b"u:", b"i:", b"b:", b"d:"
 
 # Seconds for which a channel without members is still subscribed.

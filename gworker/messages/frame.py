@@ -2,7 +2,7 @@
 
     kind (1 byte) + length of the header (2 bytes, big-endian) + header (a JSON object) + content
 
-What a message is to whom: connections are sent str or bytes, functions get what was published.
+What a receiver gets: a connection str or bytes, a function what was published.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Joined(NamedTuple):
 
 class Belongings(NamedTuple):
     """What one connection is a member of, as plain values. groups: with what it shows of itself
-    there. inbox: in its client id; "" if nobody has asked for that. calls: of publish_many, of
+    there. inbox: in its client id; "" if it was not asked for. calls: of publish_many, of
     which it has got a message."""
 
     groups: list[tuple[str, bytes]]
@@ -38,7 +38,7 @@ class Belongings(NamedTuple):
 class Membership:
     """channels: its groups, in the order in which it joined. user: the channel of the user to whom
     it is bound. infos: what it shows of itself, by channel. inbox: the channel of its client id;
-    None: nobody has asked for that. is_single: its bind is to close the others, and the broker has
+    None: it was not asked for. is_single: its bind is to close the others, and the broker has
     not said so yet.
     """
 

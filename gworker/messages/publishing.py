@@ -107,7 +107,7 @@ class Publishing(Caller):
     def send(self, client_id: str, message: Any) -> bool:
         """Send a message to one connection, wherever it is (`Connection.client_id`).
 
-        False: certainly nobody has it. True: it was handed to the process that holds the
+        False: it was not delivered. True: it was handed to the process that holds the
         connection, which is not yet that its peer has read it.
         """
         process = self._process()

@@ -13,7 +13,7 @@ from gworker.messages.stored_history import read_pages
 
 
 class Member(NamedTuple):
-    """uid: the user to whom it is bound; None: to nobody. presence: what it shows of itself."""
+    """uid: the user to whom it is bound; None: to none. presence: what it shows of itself."""
 
     client_id: str
     uid: str | None

@@ -48,7 +48,7 @@ class Exchange(ExchangeCore):
     # ---- for the environ
 
     def client_disconnected(self) -> bool:
-        """True once the client has left: nobody waits for the answer."""
+        """True once the client has left: the answer is not waited for."""
         connection = self.connection
         return connection.lifecycle is not ESTABLISHED or connection.io.eof_received
 

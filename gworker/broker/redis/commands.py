@@ -187,7 +187,7 @@ class CommandLink:
             self._wake.set()
 
     def look_if_idle(self) -> None:
-        """A server that is gone is known before somebody needs it."""
+        """A server that is gone is known before a command needs it."""
         if (
             self.is_up
             and not self._queue

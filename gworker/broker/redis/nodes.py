@@ -66,7 +66,7 @@ class Nodes:
     # -- the topology
 
     def look_soon(self) -> None:
-        """Somebody was told that it has changed."""
+        """A command was told that it has changed."""
         self._is_topology_due = True
 
     def look(self, is_well: bool) -> Topology | None:

@@ -146,7 +146,7 @@ class CatchUp:
 
     def _rotate(self, channel: Channel) -> tuple[str, int]:
         """The broker has lost the last messages, and others have got their positions: end the
-        epoch, so that all who know one of these are told."""
+        epoch, so that all that know one of these are told."""
         reply = self._broker.call("rotate", channel.name, channel.position.epoch.encode())
         epoch, offset = cast("tuple[bytes, int]", reply)
         return epoch.decode("ascii"), offset
