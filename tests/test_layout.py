@@ -68,6 +68,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "integration/test_http_long.py",
         "it needs a connection, and its greenlets",
     ),
+    "connection/sessions.py": ("integration/test_sessions.py", "it needs answers that are sent"),
     "connection/http_protocol.py": (
         "integration/test_http_long.py",
         "answers are cut off over real sockets",

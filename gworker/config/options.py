@@ -37,6 +37,7 @@ from gworker.config.parsers import (
     variable,
     whole,
 )
+from gworker.config.secret_keys import hidden, secret_key
 
 
 class InvalidValue(argparse.ArgumentTypeError, ValueError):
@@ -58,7 +59,7 @@ class Option:
     file: bool = True  # may stand in a file of settings
     limit: bool = False  # also a Worker argument; in `Settings.limits` if it is given
     implied: object = None  # the value in force if it is None; or a function that returns that
-    secret: bool = False  # a URL that may have a password, which nothing shows
+    hide: Callable[[str], str] | None = None  # what an error may show of a secret value
 
     @property
     def name(self) -> str:
@@ -85,7 +86,7 @@ class Option:
 
     def shown(self, text: str) -> str:
         """`text` as an error may show it."""
-        return without_password(text) if self.secret else text
+        return text if self.hide is None else self.hide(text)
 
 
 # fmt: off
@@ -129,7 +130,7 @@ OPTIONS: Final = (
            "a line per exchange to FILE, - for stdout", restart=True),
     Option(("--broker",), broker, LOCAL, "URL",
            "where messages between processes go: local, redis://HOST (local)",
-           restart=True, secret=True),
+           restart=True, hide=without_password),
     Option(("--cluster-name",), cluster_name, None, "NAME",
            "the instances of that name at one Redis share messages", restart=True),
     Option(("--broker-mode",), octal, 0o660, "OCTAL",
@@ -191,6 +192,9 @@ OPTIONS: Final = (
            "SO_SNDBUF of a connection (256KiB; 0: as it is)", limit=True),
     Option(("--max-json-size",), size, 1 << 20, "SIZE",
            "of JSON that a request is parsed for (1MiB)", limit=True),
+    Option(("--secret-key",), secret_key, (), "KEY",
+           "signs sessions: a key, or a FILE (/… or ./…); the first one signs",
+           repeat=True, hide=hidden),
     Option(("--upload-dir",), path, None, "DIR",
            "where uploads are spooled (the temporary directory)"),
 )

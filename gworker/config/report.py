@@ -74,6 +74,8 @@ def _plain(option: Option, settings: Settings) -> object:
         return dict(value)
     if option.parse is octal:
         return f"{value:03o}"
+    if option.hide is not None:
+        return list(map(str, value))
     return list(value) if option.repeat else value
 
 

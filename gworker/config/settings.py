@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from gworker.broker.url import BrokerUrl
 from gworker.config.file_names import default_log
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, default_runtime_dirs
+from gworker.config.secret_keys import SecretKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Settings:
     reload_extra: tuple[str, ...]
     proxy_protocol: bool | None  # None: what the Worker says
     forwarded_allow_ips: tuple[str, ...]
+    secret_key: tuple[SecretKey, ...]
     upload_dir: str | None  # None: what the Worker says
 
     target: str | None

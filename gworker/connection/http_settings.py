@@ -13,6 +13,7 @@ from greenlet import getcurrent
 
 from gworker.app.limits import Limits
 from gworker.app.worker import Worker
+from gworker.config import secret_keys
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.http import slices
@@ -33,6 +34,7 @@ def apply(declared: Worker, limits: Limits, settings: Settings) -> None:
             raise ConfigError(
                 f"{declared.name}: upload_dir {Request.upload_dir}: this user cannot write there"
             )
+    Request.secret_keys = secret_keys.read(settings.secret_key)
     slices.give_way = _give_way_of(get_hub())
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from gworker.connection.context import ServerContext
     from gworker.connection.lent_socket import LentSocket
+    from gworker.http.session import Session
 
 READ_SIZE = 65536
 LARGE_READ_SIZE = 126976
@@ -81,6 +82,13 @@ class Transport(TransportState):
     def origin(self) -> Origin | SocketAddress:
         """Where the peer's requests come from."""
         return self._server.origin_of(self.remote, self.is_tls)
+
+    def keep_session(self, head: bytes, session: Session) -> None:
+        """The handler of the request with this head has asked for its session."""
+        if self._owner is not None:
+            from gworker.connection.sessions import keep  # hardly any process has some
+
+            keep(self._owner.protocol_machine, head, session)
 
     @property
     def is_tls(self) -> bool:

@@ -17,6 +17,7 @@ from gworker.http.sse import Event
 
 if TYPE_CHECKING:
     from gworker.http.forms import UploadedFile
+    from gworker.http.session import Session
     from gworker.http.static import Static
 
 __all__ = [
@@ -26,12 +27,17 @@ __all__ = [
     "Parameters",
     "Request",
     "Response",
+    "Session",
     "Static",
     "UploadedFile",
 ]
 
 
-_HOME = {"Static": "gworker.http.static", "UploadedFile": "gworker.http.forms"}
+_HOME = {
+    "Session": "gworker.http.session",
+    "Static": "gworker.http.static",
+    "UploadedFile": "gworker.http.forms",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from gworker.http.upgrade import asks_for_websocket, check_upgrade
 
 if TYPE_CHECKING:
     from gworker.http.forms import Form, UploadedFile
+    from gworker.http.session import Session
 
 _CHARSET = re.compile(r""";\s*charset\s*=\s*"?([^\s";]+)""", re.IGNORECASE)
 
@@ -48,6 +49,10 @@ class Request(RequestCore):
     upload_dir: ClassVar[str | None] = None
     """Where files of forms are spooled; None: the temporary directory. The process sets it
     (--upload-dir)."""
+
+    secret_keys: ClassVar[tuple[str, ...]] = ()
+    """What signs sessions, the first one; the others are good, too. The process sets it
+    (--secret-key)."""
 
     def __reduce__(self) -> tuple[object, ...]:
         # What pickle(3) copies: the bytes, and nothing that was parsed from them.
@@ -117,6 +122,29 @@ class Request(RequestCore):
 
     def _parse_cookies(self) -> dict[str, str]:
         return parse_cookies("; ".join(self.headers.get_all("Cookie")))
+
+    @property
+    def session(self) -> Session:
+        """The session of the client: a dict of JSON values, kept in a signed cookie.
+
+        What it holds when the answer is sent is the session of the client's next request; in a
+        WebSocket, and once the request is answered, it is only read. RuntimeError without
+        --secret-key.
+        """
+        return self._cached("session", self._open_session)
+
+    def _open_session(self) -> Session:
+        if not self.secret_keys:
+            raise RuntimeError(
+                "request.session needs a key that signs it: --secret-key KEY or FILE"
+            )
+        from gworker.http.session import Session  # what has no session loads no signatures
+
+        session = Session(self, self.secret_keys)
+        keep = getattr(self._origin, "keep_session", None)
+        if keep is not None:
+            keep(self._head, session)
+        return session
 
     @property
     def content_type(self) -> str:

@@ -23,6 +23,7 @@ from setproctitle import setproctitle
 
 from gworker import version
 from gworker.app.worker import Worker
+from gworker.config import secret_keys
 from gworker.config.settings import Settings
 from gworker.errors import ConfigError
 from gworker.ipc.assignment import Assignment
@@ -179,6 +180,7 @@ class Bootstrap:
             from gworker.app.validation import check
             from gworker.connection.http_settings import check_directory, upload_dir
 
+            secret_keys.read(settings.secret_key)
             declarations = [worker.declaration() for worker in workers]
             files = [path for each in declarations for path in each.files]
             held = reader.read_all(files) if reader is not None else None

@@ -89,4 +89,4 @@ def test_nothing_shows_the_password_of_a_broker() -> None:
     found = {row.name: row.value for row in rows(settings[1])}
     assert (found["broker"], found["broker-mode"]) == ("redis://***@h", "660")
     assert changes(*settings) == ["broker local → redis://***@h"]
-    assert "secret" not in as_toml(rows(settings[1])) + repr(settings[1])
+    assert ":secret" not in as_toml(rows(settings[1])) + repr(settings[1])

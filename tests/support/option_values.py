@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gworker.broker.url import parse
 from gworker.config.options import OPTIONS, Option
+from gworker.config.secret_keys import SecretKey
 from gworker.config.settings import Layer, Settings
 from gworker.config.sources import Sources
 
@@ -67,6 +68,7 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "max-send-buffer-size": ("0x1000", 4096, "4096"),
     "kernel-send-buffer": ('"128KiB"', 131072, "128KiB"),
     "max-json-size": ('"64K"', 65536, "64K"),
+    "secret-key": ('["/k", "/l"]', (SecretKey(path="/k"), SecretKey(path="/l")), "/k,/l"),
     "upload-dir": ('"/var/tmp"', "/var/tmp", "/var/tmp"),
     "computing-processes": ("3", 3, "3"),
 }

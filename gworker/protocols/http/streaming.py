@@ -37,6 +37,7 @@ from gworker.protocols.http.response import (
 )
 
 if TYPE_CHECKING:
+    from gworker.http.session import Session
     from gworker.protocols.websocket.server import WebSocketProtocol
 
 # Bytes of an unread body that are read and dropped after the answer. With more to come the
@@ -80,6 +81,7 @@ class HttpExchange:
     seen: int = 0  # bytes that the peer had taken, when the connection was to close
     waiter: Callable[[], None] | None = None  # called when anything happens
     ended: Callable[[], None] | None = None  # called when the exchange is over
+    session: Session | None = None  # that the handler has asked for
 
     def abort(self) -> None:
         if self.outgoing is not None and self.event is not None:
@@ -142,11 +144,22 @@ class StreamingExchanges(HeadProtocol):
 
     def _standing(self, head: Head, keep: bool, has_date: bool = False) -> bytes:
         connection = (KEEP_1_0 if head.old else KEEP) if keep else CLOSE
+        exchange = self.exchange
+        if exchange is not None and exchange.session is not None:
+            session, exchange.session = exchange.session, None  # once: it may raise
+            connection += session.fields()
         return connection if has_date else date_field() + connection
 
     def take_unparsed(self) -> bytes:
         begun = b"" if self.exchange is None else self.exchange.begun
         return begun + super().take_unparsed()
+
+    def keep_session(self, head: bytes, session: Session) -> None:
+        """Give the client `session` with the answer to the request that has this head, if that is
+        still to come."""
+        if self._phase is Phase.ANSWERING and not self.is_sending and head == self.raw_head:
+            self.exchange = self.exchange or HttpExchange()
+            self.exchange.session = session
 
     # --- a body in pieces
 
