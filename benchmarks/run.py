@@ -21,6 +21,7 @@ import deploys
 import files
 import life
 import messages
+import preload
 import psutil
 import slow
 from cost import WORKLOADS, Settings
@@ -33,6 +34,7 @@ Section = Callable[[Settings], list[Row]]
 SECTIONS: dict[str, Section] = {
     "sleep": life.sleep,
     "process": life.process,
+    "preload": preload.preload,
     "balance": life.balance,
     "broadcast": life.broadcast,
     "file": files.file,

@@ -29,7 +29,7 @@ NODE_PATH = str(PEERS_ENVIRONMENT / "node_modules")
 
 MODES = {
     **dict.fromkeys(("hello", "wsgi", "read", "respond", "document", "upload", "sleepy"), "http"),
-    **dict.fromkeys(("slow", "sender"), "http"),
+    **dict.fromkeys(("slow", "sender", "table"), "http"),
     **dict.fromkeys(("moving", "crowd", "rooms", "apart", "publishers"), "ws"),
     **dict.fromkeys(("sleeper", "both"), "tcp"),
 }

@@ -49,8 +49,8 @@ class InstanceView:
         return self.fleet.children.by_pid.values()
 
     def counted(self) -> list[Process]:
-        """The children that commands count: all but the watcher."""
-        return [each for each in self.processes if each.role is not Role.WATCHER]
+        """The children that commands count: all that serve, or have something to finish."""
+        return [each for each in self.processes if each.role not in (Role.WATCHER, Role.MOLD)]
 
     def _workers(self) -> list[Process]:
         return [each for each in self.processes if each.role is Role.WORKER]

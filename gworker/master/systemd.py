@@ -238,7 +238,7 @@ class Supervision:
 
 def status_line(view: InstanceView) -> str:
     if view.is_stopping:
-        left = [each for each in view.counted() if each.role not in (Role.PROBE, Role.MOLD)]
+        left = [each for each in view.counted() if each.role is not Role.PROBE]
         return f"stopping, {_processes(len(left))} left"
     if view.state is InstanceState.STARTING:
         return "starting" if view.is_rolling_out else "waiting for a change"
