@@ -179,7 +179,7 @@ WORKLOADS = (
     Workload("browser", "hello", BROWSER, target=1.6),
     Workload("browser-read", "read", BROWSER, target=3.0),
     Workload("browser-respond", "respond", BROWSER, target=2.0),
-    Workload("wsgi", "wsgi", HELLO, target=2.5),
+    Workload("wsgi", "wsgi", HELLO, target=2.0),
     Workload("wsgi-browser", "wsgi", BROWSER),
     Workload("json", "document", DOCUMENT, beside=("json.loads + json.dumps", json_time)),
     Workload("upload", "upload", UPLOAD),

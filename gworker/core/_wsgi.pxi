@@ -252,6 +252,7 @@ cdef class ExchangeCore(PreparedAnswer):
     """See gworker.core.wsgi."""
 
     cdef public object connection, left, sleeper
+    cdef public Py_ssize_t unshared
     cdef public bint is_begun, had_eof
 
     def __init__(self, connection):

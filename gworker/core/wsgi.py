@@ -145,9 +145,10 @@ class ExchangeCore(PreparedAnswer):
     status: "" until start_response is called. is_begun: the head is sent. had_eof: the client had
     finished sending before the application was called. left: bytes of the content that may still
     be sent; None: any number. sleeper: the greenlet that is interrupted when the client leaves.
+    unshared: bytes that were sent since other connections had their turn.
     """
 
-    __slots__ = ("connection", "had_eof", "is_begun", "left", "sleeper")
+    __slots__ = ("connection", "had_eof", "is_begun", "left", "sleeper", "unshared")
 
     def __init__(self, connection: Any) -> None:
         self.status = ""
@@ -158,6 +159,7 @@ class ExchangeCore(PreparedAnswer):
         self.had_eof: bool = connection.io.eof_received
         self.left: int | None = None
         self.sleeper: Any = None
+        self.unshared = 0
 
     write: Any
 

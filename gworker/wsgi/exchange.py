@@ -24,6 +24,8 @@ log = logging.getLogger("gworker")
 
 _warned: set[str] = set()  # fields of applications, in lower case; of a few names
 
+SHARE = 1 << 20  # bytes of an answer after which other connections have their turn
+
 PIECE = 131072  # bytes of a file that wait for a client at once
 
 
@@ -164,6 +166,9 @@ class Exchange(ExchangeCore):
                 if connection.lifecycle is not ESTABLISHED:
                     return
                 self.write(item)
+                if self.is_begun and self.body is None and not protocol.is_sending:
+                    return  # its head is all of the answer: HEAD, 204, 304
+                self._give_way(len(item))
                 if self.client_disconnected() and not self.had_eof:
                     raise Disconnected
                 self.sleeper = getcurrent()
@@ -175,6 +180,13 @@ class Exchange(ExchangeCore):
         else:
             self._require_status()
             self.send()
+
+    def _give_way(self, size: int) -> None:
+        # Others have their turn, also while a client takes all that is produced.
+        self.unshared += size
+        if self.unshared >= SHARE:
+            self.unshared = 0
+            self.connection.server_context.run_queue.wait()
 
     def _end(self) -> None:
         connection = self.connection
@@ -231,9 +243,13 @@ class Exchange(ExchangeCore):
             if not sent:
                 break
             position += sent
+            if connection.observer is not None:
+                connection.observer.sending(b"", sent)
+                connection.observer.sent(connection)
             if protocol.exchange is not None and self.left is not None:
                 self.left -= sent
                 protocol.exchange.left = self.left
             if connection.io.buffered and not connection.drain():
                 return
+            self._give_way(sent)
         self._end()

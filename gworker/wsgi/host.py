@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
+from gworker.app.foreign_interfaces import described
 from gworker.app.worker import Worker
 from gworker.connection.dispatcher import AnyConnection
 from gworker.core import ApplicationCore, make_environ
@@ -58,6 +59,7 @@ class WsgiHost(ApplicationCore):
         }
         super().__init__(declared.wsgi, template, root, Exchange, Request)
         self.is_plain = not has_proxies
+        self.__qualname__ = described(declared.wsgi)  # as what is slow, or hangs, is called
 
     def serve(self, connection: AnyConnection, request: Any) -> Any:
         if not isinstance(request, Request):
@@ -91,12 +93,6 @@ class WsgiHost(ApplicationCore):
 
     def _say_who(self, environ: dict[str, Any], connection: Any, request: Request) -> None:
         ip = environ["REMOTE_ADDR"] = connection.remote_ip
-        if ip:
-            environ["REMOTE_PORT"] = str(connection.remote_port)
-        else:  # a unix socket has no name that a client could use
-            host, _, port = environ.get("HTTP_HOST", "localhost").rpartition(":")
-            environ["SERVER_NAME"] = host or port
-            environ["SERVER_PORT"] = port if host else "80"
         server = connection.server_context
         if server.forwarders and server.forwarders.has_peer(connection.io.remote):
             environ["wsgi.url_scheme"] = request.scheme
@@ -108,6 +104,19 @@ class WsgiHost(ApplicationCore):
                 "--forwarded-allow-ips %s",
                 environ["wsgi.url_scheme"], ip or "unix",
             )  # fmt: skip
+        if ip:
+            environ["REMOTE_PORT"] = str(connection.remote_port)
+        else:
+            _name_server(environ)
+
+
+def _name_server(environ: dict[str, Any]) -> None:
+    # A unix socket has no name that a client could use.
+    host = environ.get("HTTP_HOST", "") or "localhost"
+    name, _, port = host.rpartition(":")
+    default = "443" if environ["wsgi.url_scheme"] == "https" else "80"
+    environ["SERVER_NAME"] = name if name and port.isdigit() else host
+    environ["SERVER_PORT"] = port if name and port.isdigit() else default
 
 
 def install(declared: Worker, address: Address, has_proxies: bool) -> None:

@@ -316,6 +316,15 @@ def much(environ: Environ, start: Any) -> Any:
     return Items("much", items())
 
 
+def endless(environ: Environ, start: Any) -> Any:
+    def items() -> Iterator[bytes]:
+        while True:
+            yield b"a" * 1000
+
+    start("200 OK", TEXT)
+    return Items("endless", items())
+
+
 def file_of(size: int) -> Any:
     file = tempfile.TemporaryFile()
     file.write(b"0123456789" * (size // 10))
@@ -338,6 +347,14 @@ def wrapped(environ: Environ, file: Any) -> Any:
 def file(environ: Environ, start: Any) -> Any:
     start("200 OK", TEXT)
     return wrapped(environ, file_of(3_000_000))
+
+
+def large_file(environ: Environ, start: Any) -> Any:
+    """Of holes."""
+    source = tempfile.TemporaryFile()
+    source.truncate(2 << 30)
+    start("200 OK", TEXT)
+    return wrapped(environ, source)
 
 
 def file_from(environ: Environ, start: Any) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import places
@@ -156,8 +158,37 @@ def test_answers_without_content(app: Served, request_of: str, path: str, answer
         wait_story(app, f"{path} closed")
     with client(app) as one:  # what comes next is in its place
         one.send(request_of.format(path) + GET.format("whole"))
-        assert one.rest if one.until(b"\r\n\r\n") else None
+        one.until(b"\r\n\r\n")
         assert one.answer()[2] == b"whole"
+
+
+def test_an_endless_answer_to_head_ends(app: Served) -> None:
+    story(app)
+    with client(app) as one:
+        one.send(HEAD.format("endless") + GET.format("whole"))
+        one.until(b"\r\n\r\n")
+        assert one.answer()[2] == b"whole"
+    wait_story(app, "endless closed")
+
+
+def take_all(one: socket.socket) -> None:
+    with suppress(OSError):
+        while one.recv(1 << 20):
+            pass
+
+
+@pytest.mark.parametrize("path", ["endless", "large_file"])
+def test_others_have_their_turn_while_a_client_takes_all(app: Served, path: str) -> None:
+    with client(app) as greedy:
+        greedy.send(GET.format(path))
+        reading = threading.Thread(target=take_all, args=(greedy.socket,))
+        reading.start()
+        with client(app) as one:
+            for _ in range(20):
+                assert one.http(GET.format("whole"))[2] == b"whole"
+            assert reading.is_alive()
+        greedy.socket.shutdown(socket.SHUT_RDWR)
+        reading.join()
 
 
 def test_http_1_0_is_never_chunked(app: Served) -> None:
@@ -270,6 +301,20 @@ def test_other_files(app: Served, path: str, end: str) -> None:
     assert ask(app, path).endswith(end)
     if path != "file_iterated":
         wait_story(app, "file closed")
+
+
+def test_the_access_log_counts_what_the_kernel_has_sent(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "access"
+    options = ("--bind", "http://127.0.0.1:0", "--access-log", str(path))
+    with serve(tmp_path_factory, places.app("wsgi_points"), *options) as one, client(one) as asking:
+        asking.http(GET.format("file"))
+        assert asking.http(GET.format("whole"))[2] == b"whole"
+        wait_for(lambda: path.read_text().count("\n") >= 2, "two lines")
+        first, second = path.read_text().splitlines()[:2]
+    assert '"GET /file HTTP/1.1" 200 3000000' in first
+    assert '"GET /whole HTTP/1.1" 200 5' in second
 
 
 def test_a_file_for_a_client_that_leaves(app: Served) -> None:
