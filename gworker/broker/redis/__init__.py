@@ -4,6 +4,7 @@
     operations     what each operation is: names of keys, scripts
     script         the scripts, as a server gets them
     composite      operations that take several commands
+    command        a command, from its submission to its answer
     commands       one server's link for commands
     nodes          the masters, and their links for commands
     routing        which of them gets a command, and what follows when it refuses
@@ -14,7 +15,7 @@
     partitions     which partition a channel belongs to
     check          what the servers of a URL are
 
-Every operation is one script in one slot; scripts take the time from their server. Two threads
-belong to the broker: one watches over links and topology, one over the lease. Links have their own.
-All are greenlets where gevent has patched `threading`.
+Every operation is one script in one slot; scripts take the time from their server. Three threads
+belong to the broker: they watch over links and topology, over deadlines, and over the lease. Links
+have their own. All are greenlets where gevent has patched `threading`.
 """

@@ -15,7 +15,8 @@ from redis.exceptions import ResponseError
 
 from gworker.broker.interface import CALL_SECONDS, Answer, Listener, Reply, State
 from gworker.broker.link.input import MakeReadable
-from gworker.broker.redis.commands import Command, CommandLink
+from gworker.broker.redis.command import Command
+from gworker.broker.redis.commands import CommandLink
 from gworker.broker.redis.composite import Composite
 from gworker.broker.redis.lease import Lease
 from gworker.broker.redis.nodes import Nodes
@@ -30,7 +31,7 @@ from gworker.errors import BrokerDown, BrokerError
 
 log = logging.getLogger("gworker")
 
-TICK = 0.25  # seconds between two looks at the links
+TICK = 0.2  # seconds between two looks at the links
 
 
 class RedisBroker:
@@ -66,6 +67,7 @@ class RedisBroker:
         self._is_ready = threading.Event()  # there is a lease, or never will be
         self._unfit: BrokerError | None = None
         self._is_closed = False
+        self._closing = threading.Event()
 
     # -- Broker
 
@@ -85,7 +87,8 @@ class RedisBroker:
         """See `interface.Broker`. After BrokerDown it goes on trying, until `close`."""
         self._listener = listener
         self._subscriptions.start(listener)
-        threading.Thread(target=self._watch, name="gworker broker", daemon=True).start()
+        for work in (self._watch, self._watch_deadlines):
+            threading.Thread(target=work, name="gworker broker", daemon=True).start()
         self._lease.start()
         began = time.monotonic()
         until = began + wait
@@ -103,7 +106,7 @@ class RedisBroker:
         composite = self._composite.operations.get(operation)
         if composite is not None:
             return composite(channel, *arguments)
-        return self.submit(operation, channel, *arguments).wait()
+        return self._submit(operation, channel, arguments, waits=True, is_awaited=True).wait()
 
     def submit(self, operation: str, channel: bytes, *arguments: bytes) -> Answer:
         return self._submit(operation, channel, arguments, waits=True)
@@ -141,10 +144,16 @@ class RedisBroker:
     def _stop(self) -> None:
         self._is_closed = True
         self._is_due.set()
+        self._closing.set()
         self._lease.stop()
 
     def _submit(
-        self, operation: str, channel: bytes, arguments: tuple[bytes, ...], waits: bool
+        self,
+        operation: str,
+        channel: bytes,
+        arguments: tuple[bytes, ...],
+        waits: bool,
+        is_awaited: bool = False,
     ) -> Command:
         if operation in self._composite.operations:
             raise ValueError(f"{operation} takes several commands")
@@ -154,6 +163,7 @@ class RedisBroker:
         elif operation == "increment":
             finish = int  # a script has no integers of 64 bits
         command = command_of(self._names, operation, channel, arguments, waits, finish)
+        command.is_awaited = is_awaited
         return self._router.submit(command)
 
     # -- what links for commands tell
@@ -202,6 +212,11 @@ class RedisBroker:
             self._update_state()
             self._is_due.wait(pause)
             self._is_due.clear()
+
+    def _watch_deadlines(self) -> None:
+        # Not in the other thread, which may wait for servers.
+        while not self._closing.wait(TICK):
+            self._nodes.break_stuck()
 
     def _look_at_topology(self) -> None:
         try:

@@ -1,8 +1,9 @@
 """The commands that a process sends to one Redis server: a queue, written in pipelines.
 
 One thread (a greenlet, where gevent has patched `threading`) sends what has gathered in one piece,
-and reads the answers in order; what comes meanwhile is the next pipeline. Nothing is sent twice
-unless the server has said that it did not do it.
+and reads the answers in order; what comes meanwhile is the next pipeline. While commands come one
+by one, the thread that waits for one does that itself, and none has to be woken. Nothing is sent
+twice unless the server has said that it did not do it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from gworker.broker import resp
-from gworker.broker.interface import CALL_SECONDS, Reply
+from gworker.broker.redis.command import Command, Exchange
 from gworker.broker.redis.topology import ANSWER_SECONDS, Address, failure, text_of
 from gworker.errors import BrokerDown, BrokerError
 
@@ -38,92 +39,10 @@ PROBE_SECONDS = 1.0
 IDLE_SECONDS = 0.5
 
 # Seconds that a pipeline, or the opening of a connection, may take in all.
-STUCK_SECONDS = ANSWER_SECONDS + 0.3
+STUCK_SECONDS = ANSWER_SECONDS + 0.2
 
 # Seconds without a command after which the server is asked whether it is there.
 LOOK_SECONDS = 1.0
-
-# Seconds in which a command that is not waited for is worth another attempt.
-POST_SECONDS = 10.0
-
-
-class Command:
-    """A command to the owner of a partition.
-
-    waits: `wait` is called. channel: commands of one channel are done in the order in which
-    they were submitted. source: of the script, for a server that has lost it. finish: makes the
-    reply of what the server answers. data: the words, as they are sent.
-    number: its place in the order. asked: the server that has to do it, while the slot is on its
-    way there. on_end: called when there is an answer or an error, in the link's thread.
-    """
-
-    __slots__ = (
-        "_answered", "_error", "_finish", "_reply", "asked", "channel", "data", "deadline",
-        "is_given_up", "is_sent", "number", "on_end", "partition", "source", "words",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        partition: int,
-        words: tuple[bytes, ...],
-        waits: bool,
-        channel: bytes = b"",
-        source: bytes = b"",
-        finish: Callable[[Any], Reply] | None = None,
-    ) -> None:
-        self.partition = partition
-        self.words = words
-        self.data = resp.command(*words)
-        self.channel = channel
-        self.source = source
-        self.deadline = time.monotonic() + (CALL_SECONDS - 0.1 if waits else POST_SECONDS)
-        self.is_sent = self.is_given_up = False
-        self.number = 0
-        self.asked: Address | None = None
-        self.on_end: Callable[[Command], None] | None = None
-        self._finish = finish
-        self._reply: Reply = None
-        self._error: Exception | None = None
-        self._answered = threading.Lock() if waits else None
-        if self._answered is not None:
-            self._answered.acquire()
-
-    def send_source(self) -> None:
-        """From now on the source itself goes to the server, which has lost the script."""
-        self.words = (b"EVAL", self.source, *self.words[2:])
-        self.data = resp.command(*self.words)
-
-    def take_to_send(self) -> bool:
-        """False: it was given up, and has not been sent."""
-        self.is_sent = True
-        return not self.is_given_up
-
-    def answer(self, reply: Any) -> None:
-        self._reply = reply if self._finish is None else self._finish(reply)
-        self._end()
-
-    def fail(self, error: Exception) -> None:
-        self._error = error
-        self._end()
-
-    def _end(self) -> None:
-        if self._answered is not None:
-            self._answered.release()
-        if self.on_end is not None:
-            self.on_end(self)
-
-    def wait(self) -> Reply:
-        """The reply. Raises BrokerDown, BrokerError."""
-        assert self._answered is not None
-        left = self.deadline - time.monotonic()
-        if not self._answered.acquire(timeout=max(left, 0)):
-            # First this, then a look at whether it has been sent; the one that sends does the
-            # opposite, so that one of the two sees the other.
-            self.is_given_up = True
-            raise BrokerDown(f"no answer within {CALL_SECONDS:g} s", self.is_sent)
-        if self._error is not None:
-            raise self._error
-        return self._reply
 
 
 class Owner(Protocol):
@@ -160,6 +79,10 @@ class CommandLink:
         self._is_closed = False
         self.is_down = False  # an attempt to connect has failed
         self._connection: Any = None
+        self._exchanging = threading.Lock()  # of the connection, while it is up
+        self._rest: Exchange | None = None  # what was begun by a thread that was interrupted
+        self._sending: Exchange | None = None  # the last one
+        self._is_alone = False  # the last exchange was of one command
         # The connection on which an answer is awaited, and until when.
         self._busy: tuple[Any, float] | None = None
         self._thread = threading.Thread(
@@ -183,7 +106,9 @@ class CommandLink:
                 self._queue.appendleft(command)
             else:
                 self._queue.append(command)
-        if not self._wake.is_set():
+        if command.is_awaited and self._is_alone and self._busy is None:
+            command.help = self._exchange_here
+        elif not self._wake.is_set():
             self._wake.set()
 
     def look_if_idle(self) -> None:
@@ -235,10 +160,12 @@ class CommandLink:
                 continue
             self._wake.wait()
             self._wake.clear()
-            while self._queue and self._connection is not None:
+            with self._exchanging:
+                while (self._queue or self._rest) and self._connection is not None:
+                    self._exchange(self._connection)
+        with self._exchanging:
+            if self._connection is not None and (self._queue or self._rest):
                 self._exchange(self._connection)
-        if self._connection is not None and self._queue:
-            self._exchange(self._connection)
         self._fail_queue()
         if self._connection is not None:
             self._connection.disconnect()
@@ -333,47 +260,82 @@ class CommandLink:
             return False
         return True
 
+    def _exchange_here(self) -> None:
+        """In the thread that waits for a command."""
+        if self._exchanging.acquire(blocking=False):
+            try:
+                if self._connection is not None and self._rest is None:
+                    self._exchange(self._connection)
+            finally:
+                self._exchanging.release()
+                if self._queue or self._rest:
+                    self._wake.set()
+        else:
+            self._wake.set()
+
     def _exchange(self, connection: Any) -> None:
+        rest, self._rest = self._rest, None
+        try:
+            exchange = rest or self._send(connection)
+            if exchange is None:
+                return
+            self._rest = exchange  # until all is read, whatever interrupts this thread
+            self._read_answers(connection, exchange)
+        except (RedisError, OSError) as error:
+            self._fail(error)
+        except BaseException as error:  # gevent.Timeout, say, of the one that waits
+            if self._rest is None:
+                self._fail(ConnectionError(f"interrupted: {error!r}"))
+            raise
+        else:
+            self._rest = self._busy = None
+            self._used_at = time.monotonic()
+            self.latency = self._used_at - exchange.began
+
+    def _send(self, connection: Any) -> Exchange | None:
         commands = self._to_send()
         if not commands:
-            return
+            return None
+        self._is_alone = len(commands) == 1
         pieces: list[bytes] = []
         for command in commands:
             if command.asked is not None:
                 pieces.append(_ASKING)
             pieces.append(command.data)
-        began = time.monotonic()
-        until = began + ANSWER_SECONDS
-        if began - self._used_at > IDLE_SECONDS and not self._is_open(connection, commands):
-            return
-        self._busy = connection, began + STUCK_SECONDS
-        unanswered = deque(commands)
-        try:
-            connection.send_packed_command([b"".join(pieces)], check_health=False)
-            self._read_answers(connection, unanswered, until)
-        except (RedisError, OSError) as error:
-            self._lose(error)
-            for command in unanswered:
-                command.fail(BrokerDown(self.reason, uncertain=True))
-        else:
-            self._busy = None
-            self._used_at = time.monotonic()
-            self.latency = self._used_at - began
+        exchange = Exchange(commands)
+        if exchange.began - self._used_at > IDLE_SECONDS and not self._is_open(
+            connection, commands
+        ):
+            return None
+        self._busy = connection, exchange.began + STUCK_SECONDS
+        self._sending = exchange
+        connection.send_packed_command([b"".join(pieces)], check_health=False)
+        return exchange
 
-    def _read_answers(self, connection: Any, unanswered: deque[Command], until: float) -> None:
+    def _read_answers(self, connection: Any, exchange: Exchange) -> None:
         """Each command with an answer is taken out."""
+        unanswered = exchange.unanswered
+        until = exchange.began + ANSWER_SECONDS
         while unanswered:
-            if unanswered[0].asked is not None:
-                connection.read_response()
+            if unanswered[0].asked is not None and not exchange.has_asked:
+                connection.read_response(disconnect_on_error=False)
+                exchange.has_asked = True
             try:
-                reply = connection.read_response()
+                reply = connection.read_response(disconnect_on_error=False)
             except ResponseError as error:
-                command = unanswered.popleft()
+                command = exchange.take_first()
                 command.is_sent = False
                 command.asked = None
                 self._owner.on_refused(command, self, error)
                 continue
-            unanswered.popleft().answer(reply)
+            exchange.take_first().answer(reply)
             # A server that answers in drops must not hold up the rest of the pipeline.
             if time.monotonic() > until:
                 raise TimeoutError
+
+    def _fail(self, error: Exception) -> None:
+        """The connection is broken. What was sent and has no answer may have been done."""
+        exchange, self._rest, self._sending = self._sending, None, None
+        self._lose(error)
+        for command in exchange.unanswered if exchange is not None else ():
+            command.fail(BrokerDown(self.reason, uncertain=True))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from gworker.broker.interface import Reply
-from gworker.broker.redis.commands import Command
+from gworker.broker.redis.command import Command
 from gworker.broker.redis.operations import (
     COMMON,
     Names,

@@ -15,7 +15,8 @@ from typing import Any, Protocol, cast
 
 from gworker.broker.interface import Reply
 from gworker.broker.redis.check import partition_mismatch
-from gworker.broker.redis.commands import PROBE_SECONDS, Command
+from gworker.broker.redis.command import Command
+from gworker.broker.redis.commands import PROBE_SECONDS
 from gworker.broker.redis.composite import Composite
 from gworker.broker.redis.operations import COMMON, Names, command_of
 from gworker.broker.redis.partitions import PARTITIONS

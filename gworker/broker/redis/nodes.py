@@ -101,10 +101,14 @@ class Nodes:
             link.close(f"{text_of(link.address)} is no master any more")
 
     def watch(self) -> None:
-        """End what takes too long, and see whether idle servers are there."""
+        """See whether idle servers are there."""
+        for link in self.links.values():
+            link.look_if_idle()
+
+    def break_stuck(self) -> None:
+        """End what takes too long."""
         for link in self.links.values():
             link.break_if_stuck()
-            link.look_if_idle()
 
     # -- the end
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gworker.broker.interface import FLEETING, Reply
-from gworker.broker.redis.commands import Command
+from gworker.broker.redis.command import Command
 from gworker.broker.redis.partitions import TAGS, partition_of
 from gworker.broker.redis.script import SCRIPTS
 from gworker.errors import BrokerError

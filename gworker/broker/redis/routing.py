@@ -25,7 +25,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from gworker.broker.redis.commands import Command, CommandLink
+from gworker.broker.redis.command import Command
+from gworker.broker.redis.commands import CommandLink
 from gworker.broker.redis.nodes import Nodes
 from gworker.broker.redis.operations import COMMON
 from gworker.broker.redis.topology import Topology, text_of

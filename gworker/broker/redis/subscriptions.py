@@ -16,7 +16,7 @@ from functools import partial
 
 from gworker.broker.interface import CALL_SECONDS, Listener
 from gworker.broker.link.input import MakeReadable
-from gworker.broker.redis.commands import Command
+from gworker.broker.redis.command import Command
 from gworker.broker.redis.messages import MessageLink
 from gworker.broker.redis.nodes import Nodes
 from gworker.broker.redis.operations import Names

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 import redis
+import scenarios
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from gworker.broker.redis.commands import Command, CommandLink
+from gworker.broker.redis.command import Command
+from gworker.broker.redis.commands import CommandLink
 from gworker.errors import BrokerDown
+
+test_among_greenlets = scenarios.of("command_link")
 
 
 class Owner:

@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import AskError, MovedError, NoScriptError, ResponseError, TryAgainError
 
-from gworker.broker.redis.commands import Command, CommandLink
+from gworker.broker.redis.command import Command
+from gworker.broker.redis.commands import CommandLink
 from gworker.broker.redis.nodes import Nodes
 from gworker.broker.redis.partitions import PARTITIONS
 from gworker.broker.redis.routing import Router
