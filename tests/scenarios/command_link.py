@@ -27,6 +27,9 @@ class Owner:
     def on_link(self):
         pass
 
+    def on_refused(self, command, link, error):
+        gevent.spawn_later(0.02, link.submit, command)
+
 
 class World:
     """A link, and its server, which answers as the test says."""
@@ -99,6 +102,17 @@ def test_one_that_is_interrupted_in_the_middle_of_an_answer():
     world.server.sendall(b"wer\r\n")
     world.answer(2)
     assert other.get() == 2
+    world.close()
+
+
+def test_one_that_is_refused_and_sent_again():
+    world = World()
+    for _ in range(2):
+        one = world.submit(b"one")
+        assert world.received() == [b"one"]
+        world.server.sendall(b"-TRYAGAIN later\r\n")
+        world.answer(1)
+        assert one.get() == 1
     world.close()
 
 

@@ -106,7 +106,8 @@ class CommandLink:
                 self._queue.appendleft(command)
             else:
                 self._queue.append(command)
-        if command.is_awaited and self._is_alone and self._busy is None:
+        is_awaited, command.is_awaited = command.is_awaited, False  # at the first attempt alone
+        if is_awaited and self._is_alone and self._busy is None:
             command.help = self._exchange_here
         elif not self._wake.is_set():
             self._wake.set()

@@ -174,6 +174,7 @@ class Router:
         if held.tried is command:
             held.tried = None
         command.on_end = None
+        command.is_awaited = False  # it is sent by the thread that tries again
         held.add(command)
         self._held_bytes += len(command.data)
         held.due = max(held.due, due)
