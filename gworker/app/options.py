@@ -86,6 +86,12 @@ def _chunked(value: object) -> str:
     return str(value)
 
 
+def _accept(value: object) -> str:
+    if value not in ("lazy", "eager"):
+        raise ValueError('"lazy" or "eager"')
+    return str(value)
+
+
 def _check_in(module: str, name: str, value: object) -> object:
     # The module is imported when the check runs: never in the arbiter.
     return getattr(import_module(module), name)(value)
@@ -110,6 +116,7 @@ OPTIONS: Final[Mapping[str, Callable[[object], object]]] = {
     "upload_dir": _directory,
     "root_path": _root_path,
     "wsgi_chunked": _chunked,
+    "websocket_accept": _accept,
 }
 
 

@@ -7,7 +7,8 @@ its process waits for it, and kills it when the time is up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gevent import Greenlet, GreenletExit
@@ -39,10 +40,28 @@ class ConnectionGreenlet(Greenlet):  # type: ignore[type-arg]
 
 
 class Greenlets:
-    """Those of one process. running: by the ids of their connections; empty most of the time."""
+    """Those of one process. running: by the ids of their connections; empty most of the time.
+    at_rest: ids of those in which one waits for the peer alone."""
 
     def __init__(self) -> None:
         self.running: dict[int, set[ConnectionGreenlet]] = {}
+        self.at_rest: set[int] = set()
+
+    def is_busy(self, connection: Any) -> bool:
+        """True unless none runs, or what runs waits for the peer."""
+        return connection.id in self.running and connection.id not in self.at_rest
+
+    @contextmanager
+    def resting(self, connection: Any) -> Iterator[None]:
+        """Meanwhile the greenlet waits for the peer alone: the connection may be closed for it."""
+        self.at_rest.add(connection.id)
+        try:
+            on_job_end = connection.server_context.on_job_end
+            if on_job_end is not None:
+                on_job_end(connection)
+            yield
+        finally:
+            self.at_rest.discard(connection.id)
 
     def spawn(
         self, connection: Any, function: Callable[..., object], *arguments: Any

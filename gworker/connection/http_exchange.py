@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gworker.app.callbacks import check_call
 from gworker.connection.body_reader import BodyReader
+from gworker.connection.closing import undecided
 from gworker.connection.dispatcher import AnyConnection, Handler, answer
 from gworker.connection.events import CONTINUE_PARSING
 from gworker.connection.http_protocol import http_protocol, reset_unless_delimited
@@ -94,6 +95,32 @@ def _upgrade(
     job = connection.event_job
     if job is None or not job.is_current:
         connection.post(CONTINUE_PARSING)
+
+
+def decide(connection: AnyConnection, request: Request) -> bool:
+    """Have on_websocket_connect decide about a handshake, as at a WebSocket Worker. False: it has
+    returned False, so that this is a request like any other. Raises BadRequest for what is no
+    handshake. In the connection's job."""
+    protocol, callback = http_protocol(connection), connection.callbacks.on_websocket_connect
+    connection.protocol_machine = socket = protocol.offer(request)
+    connection.request = request
+    undecided.add(connection)
+    try:
+        is_declined = callback is not None and callback(connection, request) is False
+        headers, connection.headers = connection.headers, None
+        if connection.lifecycle is ESTABLISHED:
+            if is_declined:
+                connection.protocol_machine, connection.request = protocol, None
+                return False
+            socket.accept_handshake(headers or ())
+    finally:
+        undecided.discard(connection)
+    protocol.leave_to(socket)
+    if connection.lifecycle is ESTABLISHED:
+        if connection.observer is not None:
+            connection.observer.switched(socket)
+        connection.write_output()
+    return True
 
 
 def end_soon(connection: AnyConnection) -> None:

@@ -15,7 +15,7 @@ def is_idle(connection: AnyConnection) -> bool:
         (job is None or (job.waiter is not None and not job.events))
         and connection.io.write_buffer is None
         and not connection.parser_paused
-        and connection.id not in connection.server_context.greenlets.running
+        and not connection.server_context.greenlets.is_busy(connection)
     )
 
 

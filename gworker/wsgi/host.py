@@ -11,13 +11,14 @@ from gworker.app.foreign_interfaces import described
 from gworker.app.worker import Worker
 from gworker.connection.dispatcher import AnyConnection
 from gworker.core import ApplicationCore, make_environ
-from gworker.http.request import Request
+from gworker.http.request import OfferingRequest, Request
 from gworker.system.address import Address
 from gworker.version import __version__
 from gworker.wsgi.errors import ErrorLog
 from gworker.wsgi.exchange import Exchange
 from gworker.wsgi.file_wrapper import FileWrapper
 from gworker.wsgi.input import EMPTY, open_input
+from gworker.wsgi.websocket import WebSocketHost
 
 log = logging.getLogger("gworker")
 
@@ -60,6 +61,7 @@ class WsgiHost(ApplicationCore):
         super().__init__(declared.wsgi, template, root, Exchange, Request)
         self.is_plain = not has_proxies
         self.__qualname__ = described(declared.wsgi)  # as what is slow, or hangs, is called
+        self.websockets = WebSocketHost(self, declared)
 
     def serve(self, connection: AnyConnection, request: Any) -> Any:
         if not isinstance(request, Request):
@@ -68,6 +70,9 @@ class WsgiHost(ApplicationCore):
         exchange = Exchange(connection)
         body: IO[bytes] = EMPTY
         try:
+            if isinstance(request, OfferingRequest) and request.is_websocket:
+                self.websockets.serve(connection, request)
+                return None
             environ = make_environ(self.template, request, self.root)
             self._complete(environ, connection, request, exchange)
             if request.__class__ is not Request or request.body:
@@ -79,6 +84,14 @@ class WsgiHost(ApplicationCore):
             if isinstance(body, SpooledTemporaryFile):
                 body.close()
         return None
+
+    def environ_of(
+        self, connection: AnyConnection, request: Request, exchange: Exchange
+    ) -> dict[str, Any]:
+        """The environ of a request without a body."""
+        environ = make_environ(self.template, request, self.root)
+        self._complete(environ, connection, request, exchange)
+        return environ
 
     def _complete(
         self,

@@ -319,7 +319,15 @@ class StreamingExchanges(HeadProtocol):
 
     def upgrade(self, request: Request, headers: HeaderSource) -> WebSocketProtocol:
         """Answer `request`, the one in progress, by a WebSocket, which goes on from here and has
-        the 101 to send; nothing follows here. BadRequest if the request does not ask for that."""
+        the 101 to send; nothing follows here. Raises as `offer`."""
+        socket = self.offer(request)
+        socket.accept_handshake(headers)
+        self.leave_to(socket)
+        return socket
+
+    def offer(self, request: Request) -> WebSocketProtocol:
+        """A WebSocket with the handshake of `request`, the one in progress, to be decided.
+        BadRequest if that is none."""
         # A server whose requests never upgrade loads no WebSocket.
         from gworker.protocols.websocket.server import WebSocketProtocol
 
@@ -330,7 +338,10 @@ class StreamingExchanges(HeadProtocol):
         socket.configure(self._options)
         socket.receive_data(self.raw_head)
         socket.next_event()
-        socket.accept_handshake(headers)
+        return socket
+
+    def leave_to(self, socket: WebSocketProtocol) -> None:
+        """`socket` goes on from here, and gets what came behind the handshake."""
         socket.closing = self.closing
         leftover, ended = bytes(self._buffer[self._pos :]), self._ended
         self._end()
@@ -338,7 +349,6 @@ class StreamingExchanges(HeadProtocol):
             socket.receive_data(leftover)
         if ended:
             socket.receive_data(b"")
-        return socket
 
     def _exchange_event(self, exchange: HttpExchange) -> object:
         event, exchange.event = exchange.event, None
