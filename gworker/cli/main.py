@@ -165,11 +165,20 @@ def _wants_value(argument: str) -> bool:
     return first == len(argument) - 1
 
 
+WORKER_CLASS = ("-k", "--worker-class")  # of gunicorn
+
+
 class _Parser(argparse.ArgumentParser):
     # In two lines: the usage of `start` would fill the screen.
     def error(self, message: str) -> NoReturn:
         _, _, words = message.partition("unrecognized arguments: ")
-        if words.startswith("--"):  # what stands behind it may be its value, or the target
+        if words.partition(" ")[0].partition("=")[0] in WORKER_CLASS:
+            message = (
+                "there are no worker classes: leave -k and its value out. Handlers and WSGI "
+                "applications run in greenlets, and those of gevent-websocket, Socket.IO and "
+                "Flask-Sock are served as they are"
+            )
+        elif words.startswith("--"):  # what stands behind it may be its value, or the target
             known = (
                 flag for flag in self._option_string_actions if len(flag) > 2 and flag != "--script"
             )

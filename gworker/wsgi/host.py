@@ -18,6 +18,7 @@ from gworker.wsgi.errors import ErrorLog
 from gworker.wsgi.exchange import Exchange
 from gworker.wsgi.file_wrapper import FileWrapper
 from gworker.wsgi.input import EMPTY, open_input
+from gworker.wsgi.socket_io import WARNING, polls
 from gworker.wsgi.websocket import WebSocketHost
 
 log = logging.getLogger("gworker")
@@ -139,3 +140,5 @@ def install(declared: Worker, address: Address, has_proxies: bool) -> None:
         declared.options.setdefault("stream_above", STREAM_ABOVE)
         declared.options["streams_stalled"] = True
         declared.callbacks.on_message = WsgiHost(declared, address, has_proxies)
+        if declared.count > 1 and declared.id == 0 and polls(declared.wsgi):
+            log.warning(WARNING, declared.count)

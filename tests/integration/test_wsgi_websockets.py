@@ -282,3 +282,11 @@ def test_no_other_close_frame_follows(app: Served) -> None:
         client.send(closing(4001))
         assert client.rest() == b""
         assert isinstance(client.socket, socket.socket)
+
+
+def test_a_worker_class_is_not_needed(app: Served) -> None:
+    done = app.run(
+        "-k", "geventwebsocket.gunicorn.workers.GeventWebSocketWorker", "app:application"
+    )
+    assert done.returncode == 2
+    assert "there are no worker classes: leave -k" in done.stderr
