@@ -14,7 +14,7 @@ Reply = Union[None, int, bytes, "list[Reply]"]
 
 State = Literal["up", "degraded", "down"]
 
-# Seconds: within them every call has its answer, or fails.
+# Seconds: within them every call has its answer, or fails. See `deadline` for several in a row.
 CALL_SECONDS = 2.0
 
 # The largest body of a message, in bytes.

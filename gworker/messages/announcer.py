@@ -39,10 +39,17 @@ class Announcer:
         """Declare what holds for groups. Raises ConfigError if another process of the same or a
         newer generation has declared it in another way; BrokerDown."""
         generation = b"%d" % self._host.generation
-        for one in self._declarations:
-            other = self._broker.call(
-                "declare", b"", one.pattern.encode(), one.text.encode(), generation
+        answers = [
+            (
+                one,
+                self._broker.submit(
+                    "declare", b"", one.pattern.encode(), one.text.encode(), generation
+                ),
             )
+            for one in self._declarations
+        ]
+        for one, answer in answers:
+            other = answer.wait()
             if isinstance(other, bytes) and other:
                 raise ConfigError(conflict(one, other.decode()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gworker.broker.interface import Reply
+from gworker.broker.interface import Answer, Reply
 from gworker.messages.declarations import Declaration
 from gworker.messages.frame import is_connection, parsed_client_id
 
@@ -14,6 +14,9 @@ class Called(Protocol):
     """What calls need of a broker."""
 
     def call(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
+        """See `broker.interface.Broker`."""
+
+    def submit(self, operation: str, channel: bytes, *arguments: bytes) -> Answer:
         """See `broker.interface.Broker`."""
 
 

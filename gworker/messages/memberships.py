@@ -6,8 +6,10 @@ What they ask for while the broker is down is done here, and announced when it i
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+from gworker.broker.deadline import Deadline, seconds_left
 from gworker.broker.interface import Broker
 from gworker.errors import BrokerDown
 from gworker.messages.channels import GROUP, USER, Channel, Channels
@@ -18,6 +20,29 @@ from gworker.messages.presence.presence import Presence
 from gworker.messages.recovery.joins import Joins
 from gworker.messages.single_binds import SingleBinds
 from gworker.messages.subscriptions import Subscriptions
+
+
+class _Turns:
+    """The joins of one connection to one group, one after the other: each finds what the one before
+    it has left."""
+
+    def __init__(self) -> None:
+        # By key, with what those wait for that have no turn yet; None: there are none.
+        self._taken: dict[tuple[Any, str], threading.Event | None] = {}
+
+    def begin(self, key: tuple[Any, str]) -> bool:
+        """False: there is no time left to wait for it."""
+        while key in self._taken:
+            ended = self._taken[key] = self._taken[key] or threading.Event()
+            if not ended.wait(seconds_left()):
+                return False
+        self._taken[key] = None
+        return True
+
+    def end(self, key: tuple[Any, str]) -> None:
+        ended = self._taken.pop(key)
+        if ended is not None:
+            ended.set()
 
 
 class Memberships:
@@ -38,6 +63,7 @@ class Memberships:
         self._presence = presence
         self._joins = joins
         self._single_binds = single_binds
+        self._turns = _Turns()
 
     # ---- groups
 
@@ -47,12 +73,26 @@ class Memberships:
         """See `Connection.join`."""
         text = checked_name(group, "a group")
         info = presence_text(presence)
-        membership = _membership(connection)
-        if membership is None:
+        if _membership(connection) is None:
             return Joined()
         if since is not None and self._broker.state == "down":
             raise BrokerDown("the broker is down")
-        channel = self._channels.obtain(GROUP, text)
+        key = connection, text
+        with Deadline():
+            has_turn = self._turns.begin(key)
+            if not has_turn and since is not None:
+                raise BrokerDown(f"another join of the group {group!r} takes too long")
+            try:
+                return self._join(connection, text, since, info)
+            finally:
+                if has_turn:
+                    self._turns.end(key)
+
+    def _join(self, connection: Any, group: str, since: str | None, info: bytes) -> Joined:
+        membership = _membership(connection)
+        if membership is None:  # it has ended meanwhile
+            return Joined()
+        channel = self._channels.obtain(GROUP, group)
         is_member = channel in membership.channels
         shown = membership.info(channel)
         is_told = is_member and shown == info
@@ -71,7 +111,7 @@ class Memberships:
                 membership.set_info(channel, shown)
             raise
         if channel.declaration.presence and not is_told and connection in channel.members:
-            self._presence.enter(channel, connection, membership)
+            self._presence.enter([channel], connection, membership)
         return joined
 
     def join_soon(self, connection: Any, group: str) -> None:
@@ -92,8 +132,11 @@ class Memberships:
         """See `Connection.bind`."""
         text = user_name(uid)
         membership = _membership(connection)
-        if membership is None:
-            return
+        if membership is not None:
+            with Deadline():
+                self._bind(connection, membership, text, single)
+
+    def _bind(self, connection: Any, membership: Membership, text: str, single: bool) -> None:
         channel = membership.user
         if channel is None or channel.text != text:
             if channel is not None:
@@ -103,9 +146,9 @@ class Memberships:
             membership.is_single = single
             channel.members[connection] = None
             self._subscriptions.add([channel])
-            for each in (channel, *membership.channels):
-                if each is channel or (each.declaration.presence and membership.user is channel):
-                    self._presence.enter(each, connection, membership)
+            if membership.user is channel:
+                shown = [each for each in membership.channels if each.declaration.presence]
+                self._presence.enter([channel, *shown], connection, membership)
         if single and membership.user is channel:
             membership.is_single = True
             self._single_binds.send(channel, connection)
@@ -116,9 +159,9 @@ class Memberships:
         if membership is None or membership.user is None:
             return
         self._unbind(connection, membership)
-        for channel in list(membership.channels):
-            if channel.declaration.presence:
-                self._presence.enter(channel, connection, membership)
+        shown = [each for each in membership.channels if each.declaration.presence]
+        with Deadline():
+            self._presence.enter(shown, connection, membership)
 
     def _unbind(self, connection: Any, membership: Membership) -> None:
         channel = membership.user

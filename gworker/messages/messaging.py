@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gworker.broker.deadline import Deadline
 from gworker.broker.interface import Broker, State
 from gworker.errors import BrokerDown, BrokerError
 from gworker.messages.announcer import Announcer
@@ -120,21 +121,25 @@ class Messaging:
     # ---- its life
 
     def start(self, wait: float = FIRST_USE_SECONDS, must_be_up: bool = False) -> None:
-        """Connect, once. Raises ConfigError if a declaration differs from what another process has
-        declared, BrokerError if the broker is not fit; BrokerDown, after `wait` seconds, only if it
-        must be up."""
+        """Connect, once, within `wait` seconds. Raises ConfigError if a declaration differs from
+        what another process has declared, BrokerError if the broker is not fit; BrokerDown, after
+        `wait` seconds, only if it must be up."""
         with self._starting:
             if self.is_ready or self._host.has_ended:
                 return
-            try:
-                self.broker.start(self, wait)
-                self._announcer.declare()
-            except BrokerDown:
-                if must_be_up:
-                    raise
-                self._announcer.is_due = True
-            self.subscriptions.add(self.channels.everyone)
+            with Deadline(wait):
+                self._connect(wait, must_be_up)
             self.is_ready = True
+
+    def _connect(self, wait: float, must_be_up: bool) -> None:
+        try:
+            self.broker.start(self, wait)
+            self._announcer.declare()
+        except BrokerDown:
+            if must_be_up:
+                raise
+            self._announcer.is_due = True
+        self.subscriptions.add(self.channels.everyone)
 
     def end(self) -> None:
         """The process ends."""
@@ -169,9 +174,10 @@ class Messaging:
             channel.functions = Functions(text, self._host.spawn, self._host.report)
         if function not in channel.functions.all:
             channel.functions.all.append(function)
-        self.subscriptions.add([channel])
-        if channel.declaration.keeps:
-            self.recovery.positions.of(channel)
+        with Deadline():
+            self.subscriptions.add([channel])
+            if channel.declaration.keeps:
+                self.recovery.positions.of(channel)
 
     def unsubscribe(self, group: str) -> None:
         """See `messages.unsubscribe`."""

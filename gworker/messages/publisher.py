@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, cast
 from weakref import WeakSet
 
-from gworker.broker.interface import CALL_SECONDS, Broker, Reply, State
+from gworker.broker.interface import CALL_SECONDS, Answer, Broker, Reply, State
 from gworker.broker.local import LocalBroker
 from gworker.broker.url import BrokerUrl, parse
 from gworker.config.file_names import broker_path
@@ -54,8 +54,13 @@ class Publisher(Calls):
         self, broker: str = "local", *, cluster: str, runtime_dir: str | None = None
     ) -> None:
         self._way = _Way(_maker(broker, cluster, runtime_dir))
-        super().__init__(lambda: self._way)
+        super().__init__(self._connected)
         self.data = SharedData(lambda: self._way)
+
+    def _connected(self) -> _Way:
+        # Before a call, as the time that it takes is not the call's.
+        self._way.connect()
+        return self._way
 
     @property
     def state(self) -> State:
@@ -161,9 +166,14 @@ class _Way:
         return False
 
     def call(self, operation: str, channel: bytes, *arguments: bytes) -> Reply:
-        return (self._broker or self._connect()).call(operation, channel, *arguments)
+        return (self._broker or self.connect()).call(operation, channel, *arguments)
 
-    def _connect(self) -> Broker:
+    def submit(self, operation: str, channel: bytes, *arguments: bytes) -> Answer:
+        return (self._broker or self.connect()).submit(operation, channel, *arguments)
+
+    def connect(self) -> Broker:
+        """Connect, unless that was done. What takes longer than `CALL_SECONDS` goes on, and the
+        calls say why. Raises BrokerError if the broker is not fit."""
         with self._lock:
             if self._broker is None:
                 broker = self._make()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
+from gworker.broker.deadline import Deadline
 from gworker.messages.caller import Caller, CallingProcess
 from gworker.messages.channels import GROUP, USER
 from gworker.messages.frame import checked_name, decoded, parsed_position, position_text, user_name
@@ -30,16 +31,17 @@ class Queries(Caller):
         It walks all of them, which takes long in a large group.
         """
         process = self._process()
-        channel = _present(process, group)
         most = 0 if limit is None else _at_least_one(limit, "limit")
-        reply = process.broker.call("members", channel, b"%d" % most)
+        with Deadline():
+            reply = process.broker.call("members", _present(process, group), b"%d" % most)
         return [member_of(each) for each in cast("list[list[bytes]]", reply)]
 
     def count(self, group: str) -> int:
         """How many connections are in a group. ValueError unless it is declared with
         presence=True."""
         process = self._process()
-        return cast(int, process.broker.call("count", _present(process, group)))
+        with Deadline():
+            return cast(int, process.broker.call("count", _present(process, group)))
 
     def is_online(self, uid: str | int) -> bool:
         """True if a connection is bound to this user."""
@@ -66,23 +68,27 @@ class Queries(Caller):
         None: all.
         """
         process = self._process()
-        declared = process.declarations.of(checked_name(group, "a group"))
+        checked_name(group, "a group")
         most = 0 if limit is None else _at_least_one(limit, "limit")
         at = ("", 0) if since is None else parsed_position(since)
         if at is None:
             return []
-        return [
-            (position_text(page.epoch, offset), decoded(body).message)
-            for page in read_pages(process.broker, group, declared, at, most, reverse)
-            for offset, body in page.entries
-        ]
+        with Deadline():
+            declared = process.declarations.of(group)
+            return [
+                (position_text(page.epoch, offset), decoded(body).message)
+                for page in read_pages(process.broker, group, declared, at, most, reverse)
+                for offset, body in page.entries
+            ]
 
     def position(self, group: str) -> str:
         """Where a group is now; "" for one that keeps nothing."""
         process = self._process()
-        if not process.declarations.of(checked_name(group, "a group")).keeps:
-            return ""
-        reply = process.broker.call("position", GROUP + group.encode())
+        checked_name(group, "a group")
+        with Deadline():
+            if not process.declarations.of(group).keeps:
+                return ""
+            reply = process.broker.call("position", GROUP + group.encode())
         epoch, offset = cast("tuple[bytes, int]", reply)
         return position_text(epoch.decode("ascii"), offset)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gworker.broker.deadline import Deadline
 from gworker.messages.caller import Caller, client_id_of, inbox_and_number
 from gworker.messages.channels import GROUP, INBOX, USER
 from gworker.messages.control import DISBAND, Order, close_order, join_order, leave_order
@@ -71,9 +72,10 @@ class RemoteControl(Caller):
         if user is not None:
             self._order(USER + user_name(user).encode(), order)
             return
-        inbox, number = inbox_and_number(client_id_of(self._process(), connection))
-        if inbox:
-            self._order(INBOX + inbox.encode(), order, {TARGET: number})
+        with Deadline():
+            inbox, number = inbox_and_number(client_id_of(self._process(), connection))
+            if inbox:
+                self._order(INBOX + inbox.encode(), order, {TARGET: number})
 
     def _order(self, channel: bytes, order: Order, header: Mapping[str, Any] | None = None) -> None:
         self._process().broker.call("publish", channel, order_body(order, header))

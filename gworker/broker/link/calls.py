@@ -11,22 +11,24 @@ from typing import Any
 
 from hiredis import ReplyError
 
-from gworker.broker.interface import CALL_SECONDS, Reply
+from gworker.broker.deadline import step_end
+from gworker.broker.interface import Reply
 from gworker.errors import BrokerDown, BrokerError
 
-# Seconds between two looks at the deadlines. A call fails at the last look before CALL_SECONDS.
+# Seconds between two looks at the deadlines. A call fails at the last look before its end.
 TICK = 0.2
 
 
 class Call:
     """A command with one reply."""
 
-    __slots__ = ("_answered", "_error", "_reply", "deadline", "end", "replies")
+    __slots__ = ("_answered", "_error", "_reply", "deadline", "end", "made_at", "replies")
 
     def __init__(self, end: int, replies: int = 1) -> None:
         self.end = end  # how many bytes the link has to write until all of this is written
         self.replies = replies  # how many are still to come
-        self.deadline = time.monotonic() + CALL_SECONDS - TICK
+        self.made_at = time.monotonic()
+        self.deadline = step_end() - TICK
         self._reply: Reply = None
         self._error: Exception | None = None
         self._answered = threading.Lock()

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from hiredis import ProtocolError
 
-from gworker.broker import resp
+from gworker.broker import deadline, resp
 from gworker.broker.interface import CALL_SECONDS, Reply
 from gworker.broker.link.calls import TICK, Call, Calls, Confirmed, Unanswered
 from gworker.broker.link.input import Input, MakeReadable
@@ -135,6 +135,7 @@ class Link:
 
     def submit(self, *command: str | bytes) -> Call:
         """Send a command; `wait` on what this returns. Raises BrokerDown."""
+        deadline.require(TICK)
         data = resp.command(*command)
         with self._lock:
             if len(data) + self._output.waiting > MAX_WAITING:
@@ -240,7 +241,8 @@ class Link:
         overdue = self._calls.overdue()
         if not overdue:
             return
-        if time.monotonic() - self._input.read_at > DEAD_SECONDS and not self._input.is_delivering:
+        silent_since = max(self._input.read_at, overdue[0].made_at)
+        if time.monotonic() - silent_since > DEAD_SECONDS and not self._input.is_delivering:
             hang_up(self._socket)  # what was not written will not be
             return
         self._calls.fail(overdue, f"no answer within {CALL_SECONDS:g} s", sent=math.inf)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gworker.broker import resp
+from gworker.broker.deadline import step_end
 from gworker.broker.interface import CALL_SECONDS, Reply
 from gworker.broker.redis.topology import Address
 from gworker.errors import BrokerDown
@@ -48,7 +49,7 @@ class Command:
         self.data = resp.command(*words)
         self.channel = channel
         self.source = source
-        self.deadline = time.monotonic() + (CALL_SECONDS - 0.1 if waits else POST_SECONDS)
+        self.deadline = step_end() - 0.1 if waits else time.monotonic() + POST_SECONDS
         self.is_sent = self.is_given_up = self.is_awaited = False
         self.number = 0
         self.asked: Address | None = None

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from gworker.broker.interface import CALL_SECONDS, Listener
+from gworker.broker.deadline import step_end
+from gworker.broker.interface import Listener
 from gworker.broker.link.input import MakeReadable
 from gworker.broker.redis.command import Command
 from gworker.broker.redis.messages import MessageLink
@@ -113,7 +114,7 @@ class Subscriptions:
             self._is_used = True
         try:
             self.follow()
-            self._wait_for(wait, time.monotonic() + CALL_SECONDS - 0.2)
+            self._wait_for(wait, step_end() - 0.2)
         finally:
             with self._lock:
                 self._waits.remove(wait)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gworker.broker.interface import Answer, Broker
@@ -84,25 +84,35 @@ class Presence:
 
     # ---- members here
 
-    def enter(self, channel: Channel, connection: Any, membership: Membership) -> None:
-        """A connection is a member of a group, or of a user, and the broker has heard it; if it is
-        down, it will."""
-        try:
-            if channel.kind == GROUP:
-                self._use(channel)
-                self._lost.learn(channel.name)
-            if not self._is_still_there(channel, connection):
-                return
-            entering = self._entering(channel, connection, membership)
-            is_new = entering.answer.wait() == 1
-        except UNTOLD as error:
-            self._is_untold()
-            if connection in channel.members:
-                is_uncertain = isinstance(error, BrokerDown) and error.uncertain
-                known = self._unconfirmed.get((channel, connection), False)
-                self._unconfirmed[channel, connection] = known or is_uncertain
-        else:
-            self._entered(entering, is_new, False)
+    def enter(self, channels: Iterable[Channel], connection: Any, membership: Membership) -> None:
+        """A connection is a member of these groups, or of a user, and the broker has heard it; if
+        it is down, it will."""
+        under_way: list[Entering] = []
+        for channel in channels:
+            try:
+                if channel.kind == GROUP:
+                    self._use(channel)
+                    self._lost.learn(channel.name)
+                if self._is_still_there(channel, connection):
+                    under_way.append(self._entering(channel, connection, membership))
+            except UNTOLD as error:
+                self._not_entered(channel, connection, error)
+        for each in under_way:
+            try:
+                is_new = each.answer.wait() == 1
+            except UNTOLD as error:
+                self._not_entered(each.channel, connection, error)
+            else:
+                self._entered(each, is_new, False)
+
+    def _not_entered(
+        self, channel: Channel, connection: Any, error: BrokerDown | BrokerError
+    ) -> None:
+        self._is_untold()
+        if connection in channel.members:
+            is_uncertain = isinstance(error, BrokerDown) and error.uncertain
+            known = self._unconfirmed.get((channel, connection), False)
+            self._unconfirmed[channel, connection] = known or is_uncertain
 
     def _use(self, channel: Channel) -> None:
         self._groups[channel] = None

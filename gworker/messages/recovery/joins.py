@@ -6,9 +6,11 @@ While the history is read, what comes is held back for them (`holds`).
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
+from gworker.broker.deadline import extend
 from gworker.broker.interface import Broker
 from gworker.errors import BrokerDown, BrokerError
 from gworker.messages.channels import Channel
@@ -265,7 +267,9 @@ class Joins:
         if not self._distribution.includes(connection, content.header):
             return True
         if connection.is_full:
+            began = time.monotonic()
             connection.drain(DRAIN_SECONDS)
+            extend(time.monotonic() - began)
         if connection.is_full:
             self._delivery.close_slow(connection)
             return False

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
-from gworker.broker.interface import CALL_SECONDS
+from gworker.broker.deadline import seconds_left
 from gworker.errors import BrokerDown, BrokerError
 from gworker.messages.sweeper import Sweeper
 
@@ -56,24 +56,27 @@ class SingleFlight:
 
         size_of: the bytes of a result; None: it is for those alone that want it meanwhile.
         """
-        self.drop_old()
-        found = self._reads.get(key)
-        if found is None or (refused is not None and found.value is refused):
-            self._drop(key)
-            found = self._reads[key] = _Read()
-            self._do(key, found, read, size_of)
-        else:
-            found.done.wait()
-        error = found.error
-        if isinstance(error, BrokerDown):
-            raise BrokerDown(str(error), error.uncertain)
-        if error is not None:
-            raise BrokerError(str(error))
-        return found.value
+        while True:
+            self.drop_old()
+            found = self._reads.get(key)
+            if found is None or (refused is not None and found.value is refused):
+                self._drop(key)
+                found = self._reads[key] = _Read()
+                self._do(key, found, read, size_of)
+                if found.error is not None:
+                    raise found.error
+                return found.value
+            if not found.done.wait(seconds_left()):
+                raise BrokerDown("another one waits for the same history")
+            if isinstance(found.error, BrokerError):
+                raise BrokerError(str(found.error))
+            if found.error is None:
+                return found.value
+            # The other one may have had less time: this one reads for itself.
 
     def alone(self, read: Callable[[], Any]) -> Any:
         """What `read` returns, when it has its turn."""
-        if not self._running.acquire(timeout=CALL_SECONDS):
+        if not self._running.acquire(timeout=seconds_left()):
             raise BrokerDown(f"{MOST_READS} histories are being read")
         try:
             return read()
