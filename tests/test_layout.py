@@ -20,6 +20,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "broker/redis/nodes.py": ("broker/redis/test_broker.py", "it needs servers"),
     "broker/redis/operations.py": ("broker/test_conformance.py", "every broker does what it says"),
     "broker/redis/subscriptions.py": ("broker/redis/test_broker.py", "it needs servers"),
+    "broker/deadline.py": (
+        "messages/test_memberships.py",
+        "calls of several steps, over brokers that are slow",
+    ),
     "broker/interface.py": ("broker/test_conformance.py", "every broker does what it says"),
     "broker/local.py": ("broker/test_link.py", "a link, with the broker process at its other end"),
     "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),
@@ -158,7 +162,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "messages/holds.py": ("messages/recovery/test_recovery.py", "it is about members that join"),
     "messages/host.py": ("messages/test_messaging.py", "it is what a process is"),
     "messages/membership.py": ("messages/test_messaging.py", "it is a part of a connection"),
-    "messages/memberships.py": ("messages/test_messaging.py", "it needs connections"),
     "messages/orders.py": ("messages/test_messaging.py", "it is about the members of a process"),
     "messages/presence/callbacks.py": ("messages/presence/test_presence.py", "it calls a callback"),
     "messages/presence/due_leaves.py": ("messages/presence/test_presence.py", "it asks a broker"),

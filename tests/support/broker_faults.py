@@ -70,13 +70,14 @@ class FaultProxy:
     """Forwards connections from `path` to another unix socket.
 
     passes_up, passes_down: whether what clients send, and what they get, is forwarded; what is not
-    stays unread. refuses: connections are taken and closed.
+    stays unread. refuses: connections are taken and closed. delay: seconds before each piece.
     """
 
     def __init__(self, path: str, target: str) -> None:
         self.path = path
         self.passes_up = self.passes_down = True
         self.refuses = False
+        self.delay = 0.0
         self._target = target
         self._ends: list[socket.socket] = []
         self._listener = listen(path)
@@ -105,6 +106,7 @@ class FaultProxy:
                     time.sleep(0.01)
                 if not data:
                     break
+                time.sleep(self.delay)
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):

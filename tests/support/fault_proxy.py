@@ -14,7 +14,7 @@ from contextlib import contextmanager
 class FaultProxy:
     """Passes bytes between its port and a server's, as `fault` says:
 
-    "": at once. "slow": each piece after 0.3 s. "trickle": answers come a byte each 50 ms.
+    "": at once. "slow": each piece after `delay`. "trickle": answers come a byte each 50 ms.
     "black hole": nothing goes either way, and no connection ends. "half-open": the server hears
     its clients, and they hear nothing. "refuse": new connections are reset.
     "deaf": no message of a channel comes, and all else does, as from a server that is not the one
@@ -24,6 +24,7 @@ class FaultProxy:
     def __init__(self, port: int) -> None:
         self._target = port
         self.fault = ""
+        self.delay = 0.3  # seconds
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}"
@@ -78,7 +79,7 @@ class FaultProxy:
                 if self.fault == "deaf" and is_answer and b"smessage" in data:
                     continue
                 if self.fault == "slow":
-                    time.sleep(0.3)
+                    time.sleep(self.delay)
                 if self.fault == "trickle" and is_answer:
                     for byte in data:
                         sink.sendall(bytes([byte]))
