@@ -13,6 +13,40 @@ import pytest
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "app/broadcast.py": ("app/test_worker.py", "what Worker.broadcast does"),
     "app/script.py": ("integration/test_static_settings.py", "it executes the command"),
+    "broker/link/calls.py": ("broker/link/test_link.py", "a part of a link"),
+    "broker/link/input.py": ("broker/link/test_link.py", "a part of a link"),
+    "broker/link/output.py": ("broker/link/test_link.py", "a part of a link"),
+    "broker/redis/command.py": ("broker/redis/test_broker.py", "it asks servers"),
+    "broker/redis/script.py": ("broker/redis/test_broker.py", "it asks servers"),
+    "broker/server/client.py": ("broker/server/test_server.py", "it talks over sockets"),
+    "broker/server/commands.py": (
+        "broker/server/test_server.py",
+        "a table, proved by its commands",
+    ),
+    "broker/store/arguments.py": ("broker/store/test_store.py", "a part of a store"),
+    "broker/store/deadlines.py": ("broker/store/test_store.py", "a part of a store"),
+    "broker/store/declarations.py": ("broker/store/test_store.py", "a part of a store"),
+    "broker/store/history.py": ("broker/store/test_store.py", "a part of a store"),
+    "broker/store/messages.py": ("broker/store/test_store.py", "a part of a store"),
+    "broker/store/presence.py": ("broker/store/test_store.py", "a part of a store"),
+    "broker/store/values.py": ("broker/store/test_store.py", "a part of a store"),
+    "connection/greenlets.py": (
+        "integration/test_wsgi_websockets.py",
+        "they run beside handlers of a process",
+    ),
+    "connection/lent_socket.py": ("connection/test_detaching.py", "a connection gives it away"),
+    "wsgi/gevent_websocket.py": (
+        "integration/test_wsgi_websockets.py",
+        "it speaks with the libraries of applications",
+    ),
+    "wsgi/lazy_socket.py": (
+        "integration/test_wsgi_websockets.py",
+        "it speaks with the libraries of applications",
+    ),
+    "wsgi/websocket.py": (
+        "integration/test_wsgi_websockets.py",
+        "it speaks with the libraries of applications",
+    ),
     "broker/redis/check.py": ("broker/redis/test_broker.py", "it asks servers"),
     "broker/redis/composite.py": ("broker/test_conformance.py", "every broker does what it says"),
     "broker/redis/lease.py": ("broker/redis/test_broker.py", "it needs servers"),
@@ -25,7 +59,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "calls of several steps, over brokers that are slow",
     ),
     "broker/interface.py": ("broker/test_conformance.py", "every broker does what it says"),
-    "broker/local.py": ("broker/test_link.py", "a link, with the broker process at its other end"),
+    "broker/local.py": (
+        "broker/link/test_link.py",
+        "a link, with the broker process at its other end",
+    ),
     "cli/check.py": ("integration/test_commands.py", "it loads a target in processes of its own"),
     "cli/command_table.py": (
         "cli/test_main.py",
@@ -68,10 +105,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it runs a handler for as long as a connection lives",
     ),
     "connection/handlers.py": ("connection/test_dispatcher.py", "what the dispatcher is made of"),
-    "connection/http_exchange.py": (
-        "integration/test_http_long.py",
-        "it needs a connection, and its greenlets",
-    ),
     "connection/sessions.py": ("integration/test_sessions.py", "it needs answers that are sent"),
     "connection/http_protocol.py": (
         "integration/test_http_long.py",
@@ -108,12 +141,12 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "core/parameters.py": ("core/test_differential.py", "the other core does the same"),
     "core/python.py": ("core/test_differential.py", "the other core does the same"),
     "core/request.py": ("core/test_differential.py", "the other core does the same"),
-    "handover/departures.py": ("messages/test_positions.py", "it needs a broker"),
+    "handover/departures.py": ("integration/test_messages_handover.py", "it needs a broker"),
     "handover/link.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",
     ),
-    "handover/member_queue.py": ("messages/test_positions.py", "it needs a broker"),
+    "handover/member_queue.py": ("integration/test_messages_handover.py", "it needs a broker"),
     "handover/parting.py": (
         "handover/test_sender.py",
         "both ends are proved together, in one event loop",
@@ -221,6 +254,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 """Modules without a test file of their name: which file proves them, and why it is another one."""
 
 ABOUT_MORE = {
+    "messages/test_bounds.py": "what waits is bounded, wherever it waits",
     "broker/test_conformance.py": "every broker: each operation",
     "broker/test_conformance_model.py": "every broker: any sequence of operations",
     "core/test_differential.py": "both cores, with the same bytes",

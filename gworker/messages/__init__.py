@@ -54,7 +54,6 @@ __all__ = [
     "publish_many",
     "send",
     "send_to_user",
-    "state",
     "subscribe",
     "unsubscribe",
 ]

@@ -41,6 +41,14 @@ class ClientIds:
         inbox = self.inbox if channel is None else channel.text
         return f"{inbox}.{base36(connection.id)}"
 
+    @staticmethod
+    def known(connection: Any) -> str | None:
+        """Its client id, if something has asked for it. Waits for nothing."""
+        membership: Membership | None = connection.membership
+        if membership is None or membership.inbox is None:
+            return None
+        return f"{membership.inbox.text}.{base36(connection.id)}"
+
     def is_gone(self, client_id: str) -> bool:
         """True if it is known here that no connection has it."""
         inbox, _, number = client_id.partition(".")

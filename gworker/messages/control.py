@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from gworker.messages.channels import Channel
 from gworker.messages.delivery import SLICE_SECONDS
+from gworker.messages.frame import parsed_json
 from gworker.messages.host import Host
 from gworker.protocols.websocket.frames import close_payload
 
@@ -58,7 +58,9 @@ def marker_order(text: str) -> Order:
 class Obeying(Protocol):
     """What a process does with its connections."""
 
-    def client_id_of(self, connection: Any) -> str: ...
+    def known_client_id(self, connection: Any) -> str | None:
+        """None: nothing has asked for it. Waits for nothing."""
+
     def join_soon(self, connection: Any, group: str) -> None: ...
     def leave_group(self, connection: Any, group: str) -> None: ...
     def members_changed(
@@ -74,7 +76,7 @@ def obey(process: Obeying, channel: Channel, targets: list[Any], data: bytes) ->
 
     Raises ValueError for what is no order.
     """
-    order = json.loads(data)
+    order = parsed_json(data)
     match order:
         case {"do": "close", "code": int(code), "reason": str(reason)}:
             process.each(targets, lambda one: one.close(code=code, reason=reason))
@@ -115,8 +117,10 @@ def close_others(process: Obeying, bound: Iterable[Any], kept: str) -> None:
     others = []
     for connection in bound:
         membership = connection.membership
-        if process.client_id_of(connection) == kept:
+        if membership is None:
+            continue
+        if process.known_client_id(connection) == kept:
             membership.is_single = False
-        elif membership is not None and not membership.is_single:
+        elif not membership.is_single:
             others.append(connection)
     process.each(others, lambda one: one.close(code=ELSEWHERE))

@@ -67,6 +67,7 @@ class Distribution:
             return
         content = self.wrapped(channel, message, arrived)
         if content is None:
+            self.delivery.dropped += len(members)
             return
         if channel.holds:
             held = Content(arrived.epoch, arrived.offset, message.header, content)
@@ -104,6 +105,7 @@ class Distribution:
             self.note_unreadable(channel, error)
             return None
         if content is None:
+            self.delivery.dropped += 1
             return None
         return Content(arrived.epoch, arrived.offset, message.header, content)
 

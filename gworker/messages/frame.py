@@ -40,7 +40,7 @@ class Frame(NamedTuple):
     @property
     def message(self) -> Any:
         """As it was published."""
-        return json.loads(self.data) if self.kind == JSON else self.content
+        return parsed_json(self.data) if self.kind == JSON else self.content
 
 
 class Arrived(NamedTuple):
@@ -54,18 +54,28 @@ class Arrived(NamedTuple):
 def canonical(value: object, what: str = "a message") -> bytes:
     """`value` as JSON: without spaces, its keys in order. Equal values have equal texts.
 
-    Raises TypeError for what JSON does not have, ValueError for NaN, infinities and what contains
-    itself.
+    Raises TypeError for what JSON does not have, ValueError for NaN, infinities, what contains
+    itself, and what is nested more deeply than the recursion limit of Python.
     """
     try:
         text = json.dumps(
             value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
         )
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{what} has no JSON: {error}") from None
     except TypeError as error:
         raise TypeError(f"{what} has no JSON: {error}") from None
     return text.encode()
+
+
+def parsed_json(text: bytes) -> Any:
+    """Raises ValueError for what is no JSON, or is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def serialized(message: object) -> tuple[int, bytes]:
@@ -102,7 +112,7 @@ def decoded(body: bytes | memoryview) -> Frame:
     if len(body) < 3 or body[0] not in b"tbjc":
         raise ValueError("it is no message of gworker")
     start = 3 + int.from_bytes(body[1:3], "big")
-    header: Any = json.loads(bytes(body[3:start])) if start > 3 else {}
+    header: Any = parsed_json(bytes(body[3:start])) if start > 3 else {}
     if start > len(body) or not isinstance(header, dict):
         raise ValueError("its header is none")
     return Frame(body[0], header, bytes(body[start:]))

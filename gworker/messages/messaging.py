@@ -102,7 +102,7 @@ class Messaging:
             members=self.members,
             recipients=recipients,
             distribution=self.distribution,
-            client_id_of=client_ids.of,
+            known_client_id=client_ids.known,
             start=self.start,
         )
         self.handover = Handover(

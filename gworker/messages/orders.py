@@ -28,7 +28,7 @@ class Orders:
     ) -> None:
         self._host = host
         self._presence = presence
-        self.client_id_of = client_ids.of
+        self.known_client_id = client_ids.known
         self.leave_group = members.leave
         self.join_soon = members.join_soon
         self.marked = handover.marked

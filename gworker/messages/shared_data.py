@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from gworker.broker.interface import MAX_BODY, Reply
 from gworker.messages.caller import Called
 from gworker.messages.channels import DATA
-from gworker.messages.frame import canonical
+from gworker.messages.frame import canonical, parsed_json
 
 
 class SharedData:
@@ -27,7 +26,7 @@ class SharedData:
     def get(self, key: str, default: Any = None) -> Any:
         """The value; `default` if there is none."""
         text = self._call("get", key)
-        return default if text is None else json.loads(cast(bytes, text))
+        return default if text is None else parsed_json(cast(bytes, text))
 
     def set(self, key: str, value: Any, ttl: float | None = None) -> None:
         """Store a value, whatever is there."""

@@ -103,7 +103,7 @@ def test_wrong_usage(gworker: Run, argv: list[str], server: Server) -> None:
         (["status", "--jso"], "unrecognized arguments: --jso; did you mean --json?"),
         (["--wrkers=3", "app"], "unrecognized arguments: --wrkers=3; did you mean --workers?"),
         (["reload", "--no-wiat", "x"], "did you mean --no-wait?"),
-        (["app", "--preload"], "unrecognized arguments: --preload\n"),
+        (["app", "--nonsense"], "unrecognized arguments: --nonsense\n"),
         (["app", "--worker", "3"], "unrecognized arguments: --worker; did you mean --workers?"),
         (["strat", "app"], "error: there is no command 'strat'; did you mean start?"),
         (

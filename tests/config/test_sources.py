@@ -57,7 +57,7 @@ ENVIRONMENT_BAD = [
     ("GWORKER_ENV", "A=1 B", "GWORKER_ENV: 'B' is not valid, expected NAME=VALUE"),
     ("GWORKER_TARGET", "", "GWORKER_TARGET: '' is not valid, expected module[:attr]"),
     ("GWORKER_WORKER", "1", "GWORKER_WORKER: no such setting; did you mean GWORKER_WORKERS?"),
-    ("GWORKER_PRELOAD", "1", "GWORKER_PRELOAD: no such setting; there are GWORKER_ACCESS_LOG, "),
+    ("GWORKER_NONSENSE", "1", "GWORKER_NONSENSE: no such setting; there are GWORKER_ACCESS_LOG, "),
     (
         "GWORKER_LOGLEVEL",
         "info",

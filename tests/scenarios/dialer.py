@@ -616,6 +616,7 @@ def test_lockstep_loses_nothing_of_a_datagram():
         limits=Limits(),
         requests=0,
         registry=SimpleNamespace(next_id=lambda: 1),
+        intercepted=lambda _name, callback, *arguments: callback(*arguments),
     )
     listener = SimpleNamespace(server=row_and_id, finished=lambda: got.append("finished"))
     Datagram(lockstep(get("text")), listener, b"a\nb\nc\n", ("127.0.0.1", 1), None).run(None)

@@ -23,9 +23,9 @@ class _AtOnce:
     """Does what orders say, and waits for nothing: it is the event loop that calls."""
 
     def __init__(
-        self, host: Host, members: Memberships, client_id_of: Callable[[Any], str]
+        self, host: Host, members: Memberships, known_client_id: Callable[[Any], str | None]
     ) -> None:
-        self.client_id_of = client_id_of
+        self.known_client_id = known_client_id
         self.join_soon = members.join_soon
         self.leave_group = members.leave
         self._report = host.report
@@ -58,7 +58,7 @@ class Successor:
         members: Memberships,
         recipients: Recipients,
         distribution: Distribution,
-        client_id_of: Callable[[Any], str],
+        known_client_id: Callable[[Any], str | None],
         start: Callable[[], None],
     ) -> None:
         self._broker = broker
@@ -69,7 +69,7 @@ class Successor:
         self._recipients = recipients
         self._distribution = distribution
         self.start = start
-        self._at_once = _AtOnce(host, members, client_id_of)
+        self._at_once = _AtOnce(host, members, known_client_id)
 
     # ---- backlogs
 

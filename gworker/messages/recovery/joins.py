@@ -148,17 +148,23 @@ class Joins:
 
     def _serve_now(self, channel: Channel, connection: Any, hold: Hold) -> None:
         resumption = hold.resumption
+        asked = None if resumption is None else resumption.reached
         try:
-            if resumption is None:
-                self._serve(channel, connection, hold, None)
-                return
-            self._subscriptions.add([channel], must=True)
-            joined = self._serve(channel, connection, hold, resumption.reached)
+            if resumption is not None:
+                self._subscriptions.add([channel], must=True)
+            joined = self._serve(channel, connection, hold, asked)
         except BrokerDown:
             if channel.holds.get(connection) is hold:
                 self._serve_later(channel, hold)
             return
-        if not joined.recovered and resumption.untold and connection in channel.members:
+        except BrokerError as error:
+            log.warning("the group %r is joined without its history: %s", channel.text, error)
+            if channel.holds.get(connection) is hold:
+                self._release(channel, connection, hold, is_member=True)
+            joined = Joined()
+        if resumption is None or joined.recovered:
+            return
+        if resumption.untold and connection in channel.members:
             self._gaps.report([resumption.untold.pop()], resumption.since)
 
     def _serve(

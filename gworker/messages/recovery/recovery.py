@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gworker.broker.interface import Broker
+from gworker.errors import BrokerError
 from gworker.messages.channels import Channel, Channels
 from gworker.messages.distribution import Distribution
 from gworker.messages.frame import Arrived
@@ -113,6 +114,10 @@ class Recovery:
         return held
 
     def _run(self, channel: Channel, was_interrupted: bool) -> bool:
-        is_whole = self._catch_up.run(channel, was_interrupted)
+        try:
+            is_whole = self._catch_up.run(channel, was_interrupted)
+        except BrokerError:  # what it refuses, those that wait need not wait for
+            self.joins.serve_waiting(channel)
+            raise
         self.joins.serve_waiting(channel)
         return is_whole
