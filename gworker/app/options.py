@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Final, TypeGuard
 
 from gworker.config import options, parsers
+from gworker.config.access_format import AccessFormat, access_format
 from gworker.config.parsers import networks, octal, size, size_or_none
 from gworker.errors import ConfigError
 
@@ -76,6 +77,12 @@ def _directory(value: object) -> str:
     raise ValueError("the path of a directory")
 
 
+def _access_format(value: object) -> AccessFormat | None:
+    if value is None or isinstance(value, AccessFormat):
+        return value
+    return access_format(value if isinstance(value, str) else "")
+
+
 def _root_path(value: object) -> str:
     return parsers.root_path(value if isinstance(value, str) else "?")
 
@@ -115,6 +122,7 @@ OPTIONS: Final[Mapping[str, Callable[[object], object]]] = {
     "stream_above": some_bytes,
     "upload_dir": _directory,
     "root_path": _root_path,
+    "access_log_format": _access_format,
     "wsgi_chunked": _chunked,
     "websocket_accept": _accept,
 }

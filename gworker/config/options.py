@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from gworker.broker.url import LOCAL, without_password
+from gworker.config.access_format import access_format
 from gworker.config.parsers import (
     LOG_FORMATS,
     LOG_LEVELS,
@@ -128,6 +129,8 @@ OPTIONS: Final = (
            ", ".join(LOG_FORMATS) + " (text)", restart=True),
     Option(("--access-log",), path_or_stdout, None, "FILE",
            "a line per exchange to FILE, - for stdout", restart=True),
+    Option(("--access-log-format",), access_format, None, "FORMAT",
+           "of the access log: combined, or text with atoms as %%(h)s (combined)"),
     Option(("--broker",), broker, LOCAL, "URL",
            "where messages between processes go: local, redis://HOST (local)",
            restart=True, hide=without_password),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from gworker.broker.url import BrokerUrl
+from gworker.config.access_format import AccessFormat
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, Option
 from gworker.config.parsers import octal, variable
 from gworker.config.settings import Settings
@@ -46,7 +47,14 @@ def rows(
         above = settings.limits_of(name)
         own = {key: value for key, value in declared.get(name, {}).items() if key not in above}
         where = f"{settings.origins['of_workers']} [worker.{name}]"
-        found += [Row(_of_worker(name, key), value, where) for key, value in said.items()]
+        found += [
+            Row(
+                _of_worker(name, key),
+                str(value) if isinstance(value, AccessFormat) else value,
+                where,
+            )
+            for key, value in said.items()
+        ]
         found += [Row(_of_worker(name, key), value, f"Worker {name}") for key, value in own.items()]
     return found
 
@@ -68,7 +76,7 @@ def _plain(option: Option, settings: Settings) -> object:
     value = getattr(settings, option.key)
     if value is None:
         return option.implied() if callable(option.implied) else option.implied
-    if isinstance(value, BrokerUrl):
+    if isinstance(value, BrokerUrl | AccessFormat):
         return str(value)
     if option.parse is variable:
         return dict(value)

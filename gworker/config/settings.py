@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from gworker.broker.url import BrokerUrl
+from gworker.config.access_format import AccessFormat
 from gworker.config.file_names import default_log
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, default_runtime_dirs
 from gworker.config.secret_keys import SecretKey
@@ -44,6 +45,7 @@ class Settings:
     log_level: str
     log_format: str
     access_log: str | None  # parsers.STDOUT: stdout
+    access_log_format: AccessFormat | None  # None: combined, or what --log-format says
     broker: BrokerUrl
     cluster_name: str | None
     broker_mode: int
@@ -116,6 +118,7 @@ OVERRIDDEN: Final = {
     "forwarded_allow_ips",
     "upload_dir",
     "root_path",
+    "access_log_format",
 }
 
 

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
+from gworker.config.access_format import access_format
 from gworker.config.options import DEFAULT_LIMITS, OPTIONS, Option
 from gworker.config.parsers import (
     automatic,
@@ -59,6 +60,7 @@ WORKER_KEYS: Final[Mapping[str, Callable[[str], object] | None]] = {
     "unix_group": group,
     "upload_dir": path,
     "root_path": root_path,
+    "access_log_format": access_format,
     **{key: BY_KEY[key].parse for key in DEFAULT_LIMITS},
 }
 

@@ -40,6 +40,7 @@ class Exchange:
     size: int = 0  # bytes of the answer's body
     end: int = 0  # where its answer ends among all bytes sent
     is_streamed: bool = False  # its answer is sent in pieces, and has not ended
+    answer: bytes = b""  # its head, if the access log shows fields of it
     told: ObservedRequest | None = None  # what observers of the application know of it
 
 
@@ -114,6 +115,8 @@ class Observer:
                 current = self._begin(protocol.raw_head)  # the protocol itself refuses it
             if status:
                 current.status, self._writing = status, size + more
+                if self._access is not None and self._access.wants_answer:
+                    current.answer = bytes(data[: len(data) - size])
         current.is_streamed = protocol.is_sending
         is_open = protocol.is_answering
         self._current, self._answered = (current, None) if is_open else (None, current)
@@ -201,12 +204,12 @@ class Observer:
         if self._access is None:
             return
         ip = _client_ip(connection, exchange.head)
-        self._access.add(
-            Entry(
-                connection.protocol, ip, connection.remote_address, exchange.head, exchange.status,
-                sent, seconds, aborted, *end,
-            )
+        entry = Entry(
+            connection.protocol, ip, connection.remote_address, exchange.head, exchange.status,
+            sent, seconds, aborted, *end,
         )  # fmt: skip
+        entry.answer = exchange.answer
+        self._access.add(entry)
 
     def _tell(self, exchange: Exchange, sent: int, seconds: float, aborted: bool) -> None:
         told, exchange.told = exchange.told, None

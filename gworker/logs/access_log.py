@@ -22,6 +22,7 @@ from datetime import datetime
 from functools import lru_cache
 from os import getpid
 from time import localtime, monotonic, strftime, time
+from typing import Protocol
 
 from gworker.logs.nonblocking import NEWLINE, LineWriter, is_pipe
 from gworker.system.event_loop import Loop
@@ -47,23 +48,48 @@ _encode = json.JSONEncoder().encode
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
 
 
+class CustomFormat(Protocol):
+    """What makes a line in a format of one's own (`logs.access_format`)."""
+
+    @property
+    def of_connections(self) -> bool: ...
+    @property
+    def wants_answer(self) -> bool: ...
+    def __call__(self, worker: str, entry: Entry) -> bytes: ...
+
+
 class AccessLog:
     """The access log of one worker process. `worker`: its name as in the process title,
-    `chat#0`."""
+    `chat#0`. style: text or json. custom: for what it is for, in place of that."""
 
-    def __init__(self, descriptor: int, loop: Loop, worker: str, style: str) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        loop: Loop,
+        worker: str,
+        style: str,
+        custom: CustomFormat | None = None,
+    ) -> None:
         self.worker = worker
         self.lost = 0  # lines that could not be written and were not reported yet
         self._writer = LineWriter(descriptor)
         self._format = FORMATS[style]
+        self._custom = custom
         self._lines = bytearray()
         self._timer = loop.timer(FLUSH_SECONDS, FLUSH_SECONDS)
         self._next_report = 0.0
         self._why = ""
 
+    @property
+    def wants_answer(self) -> bool:
+        """True if entries need the heads of answers."""
+        return self._custom is not None and self._custom.wants_answer
+
     def add(self, entry: Entry) -> None:
         try:
-            line = self._format(self.worker, entry)
+            custom = self._custom
+            is_custom = custom is not None and (entry.head or custom.of_connections)
+            line = (custom if is_custom and custom else self._format)(self.worker, entry)
         except Exception:  # a fault of ours must not cost the connection
             log.exception("access log: a line cannot be formatted")
             return
@@ -157,23 +183,24 @@ class Entry:
     received: int | None = None  # None: not shown, this is one exchange of many
     close_code: int = 0
     close_reason: str = ""
+    answer: bytes = b""  # the head of the answer, for a format that shows fields of it
 
 
 def text_line(worker: str, entry: Entry) -> bytes:
     """The combined format, then `key=value`. Nothing that a peer sends can end a line or a
     field."""
     line, fields = (
-        _quoted(entry.head) if entry.head else (f'"{_safe(entry.protocol, MAX_FIELD)}"', '"-" "-"')
+        _quoted(entry.head) if entry.head else (f'"{safe(entry.protocol, MAX_FIELD)}"', '"-" "-"')
     )
     text = (
-        f"{entry.ip or 'unix'} - - [{_stamp(int(time()))}] {line} {entry.status or '-'} "
+        f"{entry.ip or 'unix'} - - [{stamp(int(time()))}] {line} {entry.status or '-'} "
         f"{entry.sent} {fields}"
-        f' ms={entry.seconds * 1000:.3f} worker="{_safe(worker, MAX_FIELD)}"'
+        f' ms={entry.seconds * 1000:.3f} worker="{safe(worker, MAX_FIELD)}"'
     )
     if entry.received is not None:
         text += f" in={entry.received}"
     if entry.close_code:
-        text += f' close={entry.close_code} reason="{_safe(entry.close_reason, MAX_FIELD)}"'
+        text += f' close={entry.close_code} reason="{safe(entry.close_reason, MAX_FIELD)}"'
     return (text + "\n").encode()
 
 
@@ -218,22 +245,28 @@ FORMATS: dict[str, Callable[[str, Entry], bytes]] = {"text": text_line, "json": 
 def _quoted(head: bytes) -> tuple[str, str]:
     # Request line, and Referer and User-Agent, as they stand in a line of text.
     line, referer, agent = _request_of(head)
-    fields = f'"{_safe(referer, MAX_FIELD) or "-"}" "{_safe(agent, MAX_FIELD) or "-"}"'
-    return f'"{_safe(line, MAX_LINE) or "-"}"', fields
+    fields = f'"{safe(referer, MAX_FIELD) or "-"}" "{safe(agent, MAX_FIELD) or "-"}"'
+    return f'"{safe(line, MAX_LINE) or "-"}"', fields
 
 
 def _request_of(head: bytes) -> tuple[str, str, str]:
     lower = head.lower()
-    line = head[: head.find(b"\r\n")] if b"\r\n" in head else head
     return (
-        line.decode("latin-1"),
-        _field(head, lower, b"\r\nreferer:"),
-        _field(head, lower, b"\r\nuser-agent:"),
+        request_line(head),
+        field_of(head, lower, b"\r\nreferer:"),
+        field_of(head, lower, b"\r\nuser-agent:"),
     )
 
 
-def _field(head: bytes, lower: bytes, name: bytes) -> str:
-    # The value of the first header field of this name; half as dear as a regular expression.
+def request_line(head: bytes) -> str:
+    """The first line of a head, which may be incomplete."""
+    line = head[: head.find(b"\r\n")] if b"\r\n" in head else head
+    return line.decode("latin-1")
+
+
+def field_of(head: bytes, lower: bytes, name: bytes) -> str:
+    """The value of the first header field of this name, which is in lower case and has `\\r\\n`
+    before it; "" if there is none. Half as dear as a regular expression."""
     start = lower.find(name)
     if start < 0:
         return ""
@@ -242,9 +275,9 @@ def _field(head: bytes, lower: bytes, name: bytes) -> str:
     return head[start : end if end >= 0 else len(head)].strip(b" \t").decode("latin-1")
 
 
-def _safe(text: str, most: int) -> str:
-    # `text` without quotes, controls and what is not ASCII, those escaped; cut after `most`
-    # characters.
+def safe(text: str, most: int) -> str:
+    """`text` without quotes, controls and what is not ASCII, those escaped; cut after `most`
+    characters."""
     if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
         text = _UNSAFE.sub(_escape, text[:most])
     return text if len(text) <= most else text[:most] + "..."
@@ -269,6 +302,7 @@ def _iso(second: int) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=2)
-def _stamp(second: int) -> str:
+def stamp(second: int) -> str:
+    """A time of day, in seconds since 1970, as the combined format has it."""
     now = localtime(second)
     return f"{now.tm_mday:02}/{MONTHS[now.tm_mon - 1]}/{now.tm_year}:{strftime('%H:%M:%S %z', now)}"

@@ -42,6 +42,7 @@ from gworker.ipc.fd_socket import Message
 from gworker.ipc.heartbeat import Beat
 from gworker.ipc.scoreboard import Row
 from gworker.logs import setup
+from gworker.logs.access_format import custom_format
 from gworker.logs.access_log import AccessLog
 from gworker.process import brokers, computing, timer
 from gworker.process.connection_list import list_connections
@@ -88,7 +89,8 @@ class WorkerProcess:
         self.service.proxies, self.service.forwarders = trusted
         if access is not None:
             name = f"{declared.name}#{assignment.id}"
-            self.service.access = AccessLog(access, self._loop, name, settings.log_format)
+            custom = custom_format(declared.name, declared.options, settings)
+            self.service.access = AccessLog(access, self._loop, name, settings.log_format, custom)
         self.service.observe([*observers.of_all, *declared.observers])
         http_settings.apply(declared, self.service.limits, settings)
         self._listeners = WorkerListeners(self.service, held)

@@ -48,6 +48,34 @@ def lines_of(served: Served, port: int) -> list[dict[str, Any]]:
     return [line for line in json_lines(access) if line["remote"] == f"127.0.0.1:{port}"]
 
 
+def test_a_format_of_ones_own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    access = tmp_path / "access"
+    form = '{"r": "%(r)s", "s": %(s)s, "b": %(b)s, "type": "%({content-type}o)s", "w": "%(w)s"}'
+    options = ("--access-log", str(access), "--access-log-format", form)
+    with serve(tmp_path_factory, APP, *options) as one:
+        ask(one, "/a", "/interim", '/"\\\xe9')
+        with Client(one, "old") as client:
+            client.send("hello\n")
+            assert client.line() == "hello"
+        wait_for(lambda: access.exists() and access.read_text().count("\n") >= 4, "its lines")
+        *lines, of_connection = access.read_text().splitlines()
+    kind = "text/html; charset=utf-8"
+    assert [json.loads(line) for line in lines] == [
+        {"r": "GET /a HTTP/1.1", "s": 200, "b": 5, "type": kind, "w": "web#0"},
+        {"r": "GET /interim HTTP/1.1", "s": 201, "b": 4, "type": kind, "w": "web#0"},
+        {"r": 'GET /"\\\xe9 HTTP/1.1', "s": 400, "b": 29, "type": "text/plain; charset=utf-8",
+         "w": "web#0"},
+    ]  # fmt: skip
+    assert '"socketserver" - 6 "-" "-"' in of_connection  # no request: the usual line
+
+
+def test_a_format_that_is_wrong_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    one = Instance(tmp_path_factory.mktemp("wrong"), "")
+    done = one.run("check", "app", "--access-log-format", "%(h)s %(z)s")
+    assert done.returncode == 2
+    assert "another atom at character 7" in done.stderr
+
+
 def ask(served: Served, *targets: str, method: str = "GET", worker: str = "web") -> int:
     """Ask for `targets` on one connection at once, read all that comes, and return its port."""
     with Client(served, worker) as client:

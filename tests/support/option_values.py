@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from gworker.broker.url import parse
+from gworker.config.access_format import access_format
 from gworker.config.options import OPTIONS, Option
 from gworker.config.secret_keys import SecretKey
 from gworker.config.settings import Layer, Settings
@@ -69,6 +70,7 @@ VALUES: dict[str, tuple[str, object, str]] = {
     "kernel-send-buffer": ('"128KiB"', 131072, "128KiB"),
     "max-json-size": ('"64K"', 65536, "64K"),
     "secret-key": ('["/k", "/l"]', (SecretKey(path="/k"), SecretKey(path="/l")), "/k,/l"),
+    "access-log-format": ("'%(h)s'", access_format("%(h)s"), "%(h)s"),
     "upload-dir": ('"/var/tmp"', "/var/tmp", "/var/tmp"),
     "computing-processes": ("3", 3, "3"),
 }
