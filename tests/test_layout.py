@@ -30,10 +30,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "broker/store/messages.py": ("broker/store/test_store.py", "a part of a store"),
     "broker/store/presence.py": ("broker/store/test_store.py", "a part of a store"),
     "broker/store/values.py": ("broker/store/test_store.py", "a part of a store"),
-    "connection/greenlets.py": (
-        "integration/test_wsgi_websockets.py",
-        "they run beside handlers of a process",
-    ),
     "connection/lent_socket.py": ("connection/test_detaching.py", "a connection gives it away"),
     "wsgi/gevent_websocket.py": (
         "integration/test_wsgi_websockets.py",

@@ -75,7 +75,7 @@ def test_help_and_version(gworker: Run) -> None:
         ["start"],
         ["restart", "-d"],
         ["chat", "extra"],
-        ["--nonsense"],
+        ["--zzyzx"],
         ["stop", "a", ""],
         ["-z", "chat"],
         ["--", "-d", "x"],
@@ -103,7 +103,7 @@ def test_wrong_usage(gworker: Run, argv: list[str], server: Server) -> None:
         (["status", "--jso"], "unrecognized arguments: --jso; did you mean --json?"),
         (["--wrkers=3", "app"], "unrecognized arguments: --wrkers=3; did you mean --workers?"),
         (["reload", "--no-wiat", "x"], "did you mean --no-wait?"),
-        (["app", "--nonsense"], "unrecognized arguments: --nonsense\n"),
+        (["app", "--zzyzx"], "unrecognized arguments: --zzyzx\n"),
         (["app", "--worker", "3"], "unrecognized arguments: --worker; did you mean --workers?"),
         (["strat", "app"], "error: there is no command 'strat'; did you mean start?"),
         (
@@ -182,7 +182,7 @@ def test_help_of_a_script_names_it(
         assert code == 0
         assert "[TARGET]" not in out
         assert out.startswith(f"usage: python start.py {usage} [")
-    code, _, err = gworker("--script", "/elsewhere/start.py", "{}", "stop", "--nonsense")
+    code, _, err = gworker("--script", "/elsewhere/start.py", "{}", "stop", "--zzyzx")
     assert code == 2
     assert err.startswith("python /elsewhere/start.py stop: error: ")
 

@@ -96,7 +96,10 @@ BAD = [
     ('target = ""', "target = '' is not valid, expected module[:attr]"),
     ("wrokers = 1", "unknown key 'wrokers'; did you mean workers?"),
     ("graceful_timout = 1", "unknown key 'graceful_timout'; did you mean graceful-timeout?"),
-    ("xyzzy = 1", "unknown key 'xyzzy'; there are access-log, app, bind, boot-timeout, broker"),
+    (
+        "xyzzy = 1",
+        "unknown key 'xyzzy'; there are access-log, access-log-format, app, bind, boot-timeout, broker",
+    ),
     ('config = "x"', "unknown key 'config'; there are "),
     ("check = true", "unknown key 'check'; there are "),
     ("log-level = 'info'\nlog_level = 'info'", "log_level is given twice, with - and with _"),

@@ -46,7 +46,7 @@ def line(text: str, **fields: Any) -> str:
         ("%(U)s", "/a%20b;x"), ("%(q)s", "q=1&r"), ("%(H)s", "HTTP/1.1"), ("%(B)s", "512"),
         ("%(b)s", "512"), ("%(f)s", "http://r/"), ("%(a)s", "me/1"), ("%(T)s", "1"),
         ("%(D)s", "1234567"), ("%(M)s", "1234"), ("%(L)s", "1.234568"),
-        ("%(p)s", f"<{os.getpid()}>"), ("%(w)s", "web#0"), ("%(P)s", "http"), ("%(I)s", "-"),
+        ("%(w)s", "web#0"), ("%(P)s", "http"), ("%(I)s", "-"),
         ("%(c)s", "-"), ("%(C)s", "-"), ("%({x-id}i)s", "7"), ("%({X-None}i)s", "-"),
         ("%({X-Version}o)s", "3"), ("%({x-none}o)s", "-"), ("%({HTTP_X_ID}e)s", "7"),
         ("%({PATH_INFO}e)s", "/a%20b;x"), ("%({REMOTE_ADDR}e)s", "192.0.2.7"),
@@ -55,6 +55,10 @@ def line(text: str, **fields: Any) -> str:
 )  # fmt: skip
 def test_each_atom(atom: str, expected: str) -> None:
     assert line(atom) == expected
+
+
+def test_the_process() -> None:
+    assert line("%(p)s") == f"<{os.getpid()}>"
 
 
 def test_every_atom_has_a_function() -> None:

@@ -107,7 +107,8 @@ class CommandLink:
             else:
                 self._queue.append(command)
         is_awaited, command.is_awaited = command.is_awaited, False  # at the first attempt alone
-        if is_awaited and self._is_alone and self._busy is None:
+        is_in_time = command.deadline - time.monotonic() > STUCK_SECONDS  # for an answer
+        if is_awaited and is_in_time and self._is_alone and self._busy is None:
             command.help = self._exchange_here
         elif not self._wake.is_set():
             self._wake.set()
