@@ -202,9 +202,9 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """`; did you mean …?`, or nothing if nothing is near. cutoff: how near, from 0 to 1."""
     import difflib
 
-    given = name.replace("-", "_").lower()
-    if given.endswith("preload"):  # an option of other servers, and nearly the opposite of `reload`
-        return ""
-    names = {each.replace("-", "_").lower(): each for each in known}
-    found = difflib.get_close_matches(given, names, n=1, cutoff=cutoff)
+    def compared(word: str) -> str:  # what all variables begin with makes none of them near
+        return word.replace("-", "_").lower().removeprefix("gworker_")
+
+    names = {compared(each): each for each in known}
+    found = difflib.get_close_matches(compared(name), names, n=1, cutoff=cutoff)
     return f"; did you mean {names[found[0]]}?" if found else ""

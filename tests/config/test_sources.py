@@ -57,7 +57,7 @@ ENVIRONMENT_BAD = [
     ("GWORKER_ENV", "A=1 B", "GWORKER_ENV: 'B' is not valid, expected NAME=VALUE"),
     ("GWORKER_TARGET", "", "GWORKER_TARGET: '' is not valid, expected module[:attr]"),
     ("GWORKER_WORKER", "1", "GWORKER_WORKER: no such setting; did you mean GWORKER_WORKERS?"),
-    ("GWORKER_9", "1", "GWORKER_9: no such setting; there are GWORKER_ACCESS_LOG, "),
+    ("GWORKER_XYZZY", "1", "GWORKER_XYZZY: no such setting; there are GWORKER_ACCESS_LOG, "),
     (
         "GWORKER_LOGLEVEL",
         "info",
@@ -268,7 +268,7 @@ def test_a_reload_reads_the_file_again_and_nothing_else(
     before = read(log_level="debug")
     monkeypatch.setenv("GWORKER_BOOT_TIMEOUT", "8")
     monkeypatch.setenv("GWORKER_WORKERS", "9")
-    monkeypatch.setenv("GWORKER_9", "9")
+    monkeypatch.setenv("GWORKER_XYZZY", "9")
     monkeypatch.chdir("/")
     assert reread(before) == (before, [])
     file.write_text(
@@ -401,7 +401,7 @@ SELECTIONS: list[tuple[str, Mapping[str, str], list[str], Selected]] = [
     ("pid = 'x.pid'", {}, ["app"], ("default", "app", None, None)),
     ("pid = 'x.pid'", {}, ["--pid", "/y.pid"], ("default", None, "/y.pid", None)),
     # Mistakes elsewhere do not keep an instance from being stopped.
-    ("name = 'shop'\nnonsense = 1\nworkers = 0", {"GWORKER_9": "", "GWORKER_WORKERS": "x"},
+    ("name = 'shop'\nnonsense = 1\nworkers = 0", {"GWORKER_XYZZY": "", "GWORKER_WORKERS": "x"},
     [],
      ("default", "shop", None, None)),
 ]  # fmt: skip

@@ -98,7 +98,7 @@ BAD = [
     ("graceful_timout = 1", "unknown key 'graceful_timout'; did you mean graceful-timeout?"),
     (
         "xyzzy = 1",
-        "unknown key 'xyzzy'; there are access-log, access-log-format, app, bind, boot-timeout, broker",
+        "unknown key 'xyzzy'; there are access-log, access-log-format, app, bind, boot-timeout, ",
     ),
     ('config = "x"', "unknown key 'config'; there are "),
     ("check = true", "unknown key 'check'; there are "),
