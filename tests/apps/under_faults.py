@@ -3,9 +3,24 @@ many seconds the call took."""
 
 import json
 import os
+import socket
 import time
 
+import gevent
+
 from gworker import BrokerDown, BrokerError, Worker, messages
+
+# The way to the local broker leads through a proxy, where there is one.
+PROXY = os.path.abspath("proxy")
+connect = socket.socket.connect
+
+
+def connect_by_proxy(self, address):
+    is_local = self.family == socket.AF_UNIX
+    connect(self, PROXY if is_local and os.path.exists(PROXY) else address)
+
+
+socket.socket.connect = connect_by_proxy
 
 messages.declare(
     "kept*",
@@ -25,7 +40,23 @@ def child():
     return os.waitpid(pid, 0)[1]
 
 
+def flood(group):
+    """Publish much at once; how many messages were not taken."""
+
+    def publish():
+        try:
+            messages.publish(group, {"large": "x" * 500_000})
+        except BrokerDown:
+            return True
+        return False
+
+    jobs = gevent.joinall([gevent.spawn(publish) for _ in range(50)])
+    return sum(each.value for each in jobs)
+
+
 CALLS = {
+    "flood": flood,
+    "state": lambda: messages.state,
     "publish": messages.publish,
     "broadcast": messages.broadcast,
     "send": messages.send,
@@ -69,6 +100,12 @@ def obey(connection, data):
 def gap(groups, since, until):
     for connection in list(room.connections.values()):
         connection.send({"gap": groups, "since": since, "until": until})
+
+
+@room.on_broker_state
+def changed(state):
+    for connection in list(room.connections.values()):
+        connection.send({"state": state})
 
 
 handlers = room

@@ -60,7 +60,7 @@ class Redis:
         self._directory = tempfile.TemporaryDirectory()
         program = redis_servers.redis_program()
         self._server = redis_servers.Server(Path(self._directory.name), program)
-        self._proxy = fault_proxy.FaultProxy(self._server.port)
+        self._proxy = fault_proxy.tcp_proxy(self._server.port)
 
     def broker(self):
         return RedisBroker(parse(self._proxy.url), "scenario", "here")

@@ -37,7 +37,10 @@ def with_tls(certfile: str, keyfile: str, ca: str) -> list[str]:
 
 
 class Server:
-    """One server. It can be ended and started again at the same port."""
+    """One server. It can be ended and started again at the same port.
+
+    password: the one that it asks for, if any.
+    """
 
     def __init__(self, directory: Path, program: str, *options: str) -> None:
         self.port = free_port()
@@ -46,6 +49,7 @@ class Server:
         self.directory = directory / str(self.port)
         self.directory.mkdir()
         self.url = f"redis://127.0.0.1:{self.port}"
+        self.password: str | None = None
         self._command = [
             program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
             "--dir", str(self.directory), "--repl-diskless-sync-delay", "0",
@@ -56,9 +60,10 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
+        """options: after those that it always has."""
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self._process = subprocess.Popen([*self._command, *options], stdout=log, stderr=log)
         try:
             wait_for(self._answers, f"the server at port {self.port}")
         except BaseException:
@@ -72,10 +77,13 @@ class Server:
             return isinstance(error, redis.AuthenticationError)
         return True
 
-    def ask(self, *command: object, password: str | None = None) -> Any:
+    def ask(self, *command: object) -> Any:
         """The answer to a command."""
         with redis.Redis(
-            port=self.port, password=password, retry=Retry(NoBackoff(), 0), decode_responses=True
+            port=self.port,
+            password=self.password,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
         ) as client:
             # The answer as it is: `execute_command` makes objects of some.
             connection = client.connection_pool.get_connection()
