@@ -224,7 +224,7 @@ class Fleet:
         if death.end is End.LOST and not is_told and delay > 0 and not self.is_stopping:
             log.warning("%s is started again in %.1f s", process.label, delay)
         self.children.forget(process)
-        if process.role is Role.WORKER and death.end is not End.LEFT:
+        if process.role is Role.WORKER:  # one that left may have found its broker down
             self._tell_of_death(process.pid)
         self.end_orphans(self.clock(), process.label, orderly=death.status == 0)
 

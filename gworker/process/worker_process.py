@@ -60,6 +60,10 @@ log = logging.getLogger("gworker")
 # Seconds that a start waits for the broker.
 START_SECONDS = 5.0
 
+# Seconds for which a broker is to be told that another process is dead, and between two attempts.
+DEATH_SECONDS = 60.0
+DEATH_RETRY_SECONDS = 1.0
+
 
 class WorkerProcess:
     """The life of one worker process. Implements `worker.Runtime`."""
@@ -285,8 +289,14 @@ class WorkerProcess:
                 setup.replace(list(zip(message["targets"], descriptors, strict=True)))
 
     def _process_died(self, pid: int) -> None:
-        if self.service.messaging.process_died(pid):
-            self._channel.send({"event": "told", "pid": pid})
+        # A broker that is away is told when it is back, unless it has seen by then that nothing
+        # comes from that process any more.
+        until = time.monotonic() + DEATH_SECONDS
+        while not self.service.messaging.process_died(pid):
+            if time.monotonic() >= until:
+                return
+            gevent.sleep(DEATH_RETRY_SECONDS)
+        self._channel.send({"event": "told", "pid": pid})
 
     def _arbiter_died(self) -> None:
         # What makes this process end comes first: there is no arbiter that would kill it.

@@ -203,6 +203,18 @@ def test_the_ready_ones_are_told_who_died_if_the_broker_is_another(tmp_path: Pat
     world.close()
 
 
+def test_those_that_leave_are_told_too(tmp_path: Path) -> None:
+    """Their broker may have been down."""
+    world = World(tmp_path, broker=parse("redis://h"), cluster_name="shop")
+    world.start(declaration("a", count=2))
+    first, second = world.living()
+    world.ask("scale", worker="a", count=1)
+    world.told(first)
+    world.die(second)
+    assert {"do": "died", "pid": second.pid} in world.told(first)
+    world.close()
+
+
 def test_the_local_broker_learns_it_itself(world: World) -> None:
     world.ask("scale", worker="a", count=2)
     world.ready(*world.booting())
