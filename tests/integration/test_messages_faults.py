@@ -245,6 +245,7 @@ def check(site: Any, name: str, fail: Fail, is_kept: bool, is_down: bool) -> Non
         old = crowd.last_message()
         fail(site, crowd)
         crowd.wait_whole()
+        wait_for(crowd.knows_that_it_is_up, "all are told that it is up", MAX_RETURN)
         assert crowd.check_return(old["at"], old["n"], group) is is_kept
         crowd.end(whole=[group] if is_kept else [])
         if is_down:

@@ -169,7 +169,7 @@ class Crowd:
             lambda: (
                 all(self._is_delivered(group, began) for group in self.groups)
                 and self.others[0].ask("count", self.seen).get("result") == 8
-                and all(peer.states[-1:] in ([], ["up"]) for peer in self.peers)
+                and all(peer.ask("state")["result"] == "up" for peer in self.others)
             ),
             "whole traffic, 8 members, and a broker that is up",
             MAX_RETURN,
@@ -182,6 +182,10 @@ class Crowd:
     def was_told(self, state: str) -> bool:
         """All processes have been told of that state, and answer with it when they are asked."""
         return state in self.states and all(state in peer.states for peer in self.peers)
+
+    def knows_that_it_is_up(self) -> bool:
+        """No process was told of another state later."""
+        return all(peer.states[-1:] in ([], ["up"]) for peer in self.peers)
 
     def _is_delivered(self, group: str, since: float) -> bool:
         fresh = [n for n, when in list(self.loads[group].taken.items()) if when > since]
