@@ -16,6 +16,8 @@ import gworker
 
 TOLD = {
     "logs/access_log.py": "the time of a request",
+    "logs/access_format.py": "the time of a request",
+    "http/session.py": "whether a cookie has expired, which another process may have made",
     "tls/contexts.py": "whether a certificate has expired",
     "process/child.py": "compared with the modification times of files",
     "cli/commands.py": "the age of an instance that does not answer, from psutil, which tells the "

@@ -47,7 +47,7 @@ class Scene:
     def __init__(self, machine: Any) -> None:
         self.machine = machine
         self.entries: list[Entry] = []
-        access: Any = SimpleNamespace(add=self.entries.append)
+        access: Any = SimpleNamespace(add=self.entries.append, wants_answer=False)
         self.recorder = Observer(access, machine)
         self.bytes_read = self.bytes_written = self.send_queue = 0
 
@@ -380,7 +380,7 @@ def test_a_connection_is_no_other_one_with_an_access_log(protocol: Any) -> None:
     board = Scoreboard(1)
     context = ServerContext(Worker(name="w"), Limits(), board.row(board.take()), get_hub().loop)
     made = []
-    for context.access in (None, SimpleNamespace(add=lambda entry: None)):  # type: ignore[assignment]
+    for context.access in (None, SimpleNamespace(add=lambda entry: None, wants_answer=False)):  # type: ignore[assignment]
         near, far = _socket.socketpair()
         near.setblocking(False)
         connection = Connection(context, near, None, protocol)

@@ -63,14 +63,14 @@ def test_a_format_of_ones_own(tmp_path: Path, tmp_path_factory: pytest.TempPathF
     assert [json.loads(line) for line in lines] == [
         {"r": "GET /a HTTP/1.1", "s": 200, "b": 5, "type": kind, "w": "web#0"},
         {"r": "GET /interim HTTP/1.1", "s": 201, "b": 4, "type": kind, "w": "web#0"},
-        {"r": 'GET /"\\\xe9 HTTP/1.1', "s": 400, "b": 29, "type": "text/plain; charset=utf-8",
+        {"r": 'GET /"\\\xe9 HTTP/1.1', "s": 400, "b": 42, "type": "text/plain; charset=utf-8",
          "w": "web#0"},
     ]  # fmt: skip
     assert '"socketserver" - 6 "-" "-"' in of_connection  # no request: the usual line
 
 
 def test_a_format_that_is_wrong_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
-    one = Instance(tmp_path_factory.mktemp("wrong"), "")
+    one = Instance(tmp_path_factory.mktemp("wrong") / "instance", "")
     done = one.run("check", "app", "--access-log-format", "%(h)s %(z)s")
     assert done.returncode == 2
     assert "another atom at character 7" in done.stderr

@@ -20,18 +20,8 @@ MakeInstance = Callable[..., Instance]
     [
         (
             "applications",
-            "flask_app",
-            "app:flask_app is a WSGI application (flask.app.Flask): gworker does not serve",
-        ),
-        (
-            "applications",
             "asgi",
-            "app:asgi is an ASGI application (scope, receive, send): gworker does not serve",
-        ),
-        (
-            "applications",
-            "resource",
-            "app:resource is a gevent-websocket Resource (geventwebsocket.resource.Resource)",
+            "app:asgi is an ASGI application (scope, receive, send): gworker serves WSGI",
         ),
         (
             "wrong_arguments",

@@ -115,7 +115,9 @@ def test_check_shows_settings_and_where_they_come_from(shop: Instance) -> None:
     done = gworker(shop, "check", "--json", "-w", "4")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
-    assert found["workers"] == [{"worker": "chat", "count": 4, "listen": "text://127.0.0.1:0"}]
+    assert found["workers"] == [
+        {"worker": "chat", "count": 4, "listen": "text://127.0.0.1:0", "serves": "callbacks"}
+    ]
     rows = {row["name"]: (row["value"], row["origin"]) for row in found["settings"]}
     file = str(shop.directory / "gworker.toml")
     assert rows["workers"] == (4, "command line")
