@@ -159,6 +159,11 @@ class Cluster:
                 return next(node for node in self.nodes if node.port == int(master[1]))
         raise AssertionError(f"slot {slot} has no master")
 
+    def has_slots(self, server: Server) -> bool:
+        """A node takes it for the master of some."""
+        found = [each for node in self.nodes for each in node.ask("CLUSTER", "SLOTS")]
+        return any(int(master[1]) == server.port for _, _, master, *_ in found)
+
     def move_slot(self, slot: int, target: Server) -> None:
         """With its keys (CLUSTER SETSLOT)."""
         source = self.owner_of(slot)
@@ -230,6 +235,11 @@ class Watched:
     def kill(self) -> None:
         self._sentinel.kill()
         self._sentinel.wait()
+
+    def master_port(self) -> int:
+        """Of the one that the Sentinel names."""
+        with redis.Redis(port=self._port, decode_responses=True) as client:
+            return int(client.sentinel_get_master_addr_by_name("main")[1])
 
     def _knows_replica(self) -> bool:
         try:

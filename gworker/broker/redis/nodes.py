@@ -32,7 +32,8 @@ class Nodes:
         self._make = make
         self._lock = threading.Lock()  # of what changes `links`
         self._is_topology_due = True
-        self._earliest = self._latest = 0.0  # of the next look at it
+        self._looked_at = 0.0  # in monotonic seconds
+        self._spread = 1.0  # of the pause, so that not all processes look at once
 
     def owner_of(self, partition: int) -> CommandLink:
         """The link to the owner of a partition. Raises BrokerDown."""
@@ -75,18 +76,20 @@ class Nodes:
         Raises BrokerError if the servers are not fit.
         """
         now = time.monotonic()
-        if now < self._latest and not (self._is_topology_due and now >= self._earliest):
+        pause = TOPOLOGY_SECONDS if is_well else TOPOLOGY_SOON_SECONDS
+        if self._is_topology_due:
+            pause = TOPOLOGY_LEAST_SECONDS
+        if now < self._looked_at + pause * self._spread:
             return None
         self._is_topology_due = False
-        self._earliest = now + TOPOLOGY_LEAST_SECONDS
-        pause = TOPOLOGY_SECONDS if is_well else TOPOLOGY_SOON_SECONDS
         try:
             found = self._servers.resolve(now + CALL_SECONDS)
         except BrokerDown as error:
             self.reason = str(error)
             return None
         finally:
-            self._latest = time.monotonic() + pause * random.SystemRandom().uniform(1, 1.25)
+            self._looked_at = time.monotonic()
+            self._spread = random.SystemRandom().uniform(1, 1.25)
         return found if found != self.topology else None
 
     def drop_others(self) -> None:
