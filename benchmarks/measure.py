@@ -29,7 +29,7 @@ ROOT = HERE.parent
 BIN = HERE / "bin"
 PROGRAMS = ("echo", "load", "short", "live", "rooms")
 TLS_FLAGS = {"load": ["-DTLS", "-lssl", "-lcrypto"]}
-"""Of the programs that can do without as well."""
+"""The flags for TLS of the programs that can do without as well."""
 HOST = "127.0.0.1"
 BOOT_SECONDS = 20.0
 STOP_SECONDS = 10.0

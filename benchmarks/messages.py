@@ -95,7 +95,7 @@ class Sample:
 
     @property
     def cpu_us(self) -> float:
-        """Of all processes, for each message that was delivered."""
+        """CPU time of all processes for each message that was delivered."""
         return sum(self.each_us)
 
     @property

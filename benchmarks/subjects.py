@@ -19,11 +19,11 @@ CROWD = 10_000
 HOLES = "holes"
 """The file that is sent."""
 SOCKET = "echo.sock"
-"""Of the services that listen on a unix socket as well, in the private directory."""
+"""The unix socket, in the private directory, of services that listen on one as well."""
 
 PEERS_CODE = HERE / "peers"
 PEERS_ENVIRONMENT = HERE / "environment"
-"""Of the peers: `make bench` makes it."""
+"""The environment of the peers: `make bench` makes it."""
 PEERS_PYTHON = PEERS_ENVIRONMENT / "bin" / "python"
 NODE_PATH = str(PEERS_ENVIRONMENT / "node_modules")
 

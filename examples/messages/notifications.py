@@ -28,8 +28,8 @@ def connect(connection: Connection, request: Request) -> None:
 
 @web.on_message
 def serve(connection: Connection, request: Request) -> None:
-    """Of /notify/USER: POST sends the body, DELETE logs the user out everywhere, GET tells whether
-    they are there."""
+    """/notify/USER: POST sends the body to the user, DELETE logs the user out everywhere, GET tells
+    whether they are there."""
     user = request.path.removeprefix("/notify/")
     if request.method == "POST":
         connection.send({"processes": messages.send_to_user(user, request.body.decode())})

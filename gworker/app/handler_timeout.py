@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-# Of a function with a limit of its own: the seconds.
+# The attribute of a function with a limit of its own: the seconds.
 ATTRIBUTE: Final = "handler_timeout"
 
 

@@ -278,7 +278,7 @@ def _handlers(found: object, target: str) -> tuple[Arguments, str]:
 
 
 def _callbacks(found: object, target: str) -> Arguments:
-    # Of a module, instance, class or dict.
+    # `found` is a module, instance, class or dict.
     if isinstance(found, Mapping):
         named = {str(key): value for key, value in found.items() if str(key).startswith("on_")}
     else:

@@ -13,7 +13,7 @@ METHODS: Final = ("before_callback", "after_callback", "before_request", "after_
 
 OF_CONNECTIONS: Final = frozenset((*CONNECTION_CALLBACKS, "handler"))
 
-# Of all Workers that this process has loaded.
+# The observers of all Workers that this process has loaded.
 of_all: list[object] = []
 
 

@@ -11,7 +11,7 @@ from hiredis import pack_command
 
 from gworker.broker.interface import Reply
 
-# Of what LocalBroker and BrokerServer say to each other. Another one is refused.
+# The version of what LocalBroker and BrokerServer say to each other. Others are refused.
 VERSION = b"1"
 
 OK = b"+OK\r\n"

@@ -119,7 +119,7 @@ def _run_status(arguments: argparse.Namespace) -> int:
 def _run_publish(arguments: argparse.Namespace) -> int:
     from gworker.cli.publish import publish  # here: it takes longer than most commands do
 
-    # Of an instance that is named, the broker is that instance's, whatever a file says here.
+    # An instance that is named has its own broker, whatever a file says here.
     typed = config.command_line(arguments)
     settings = sources.Sources(None, typed).read()
     is_named = "broker" not in typed.values and not typed.values.keys().isdisjoint(("name", "pid"))

@@ -307,7 +307,7 @@ class Attributes(ConnectionState):
 
     @property
     def encoding(self) -> Hashable:
-        """Of its protocol: connections with equal keys, not None, encode a message alike."""
+        """Connections whose protocols have equal keys, not None, encode a message alike."""
         return self.protocol_machine.encoding
 
     @property

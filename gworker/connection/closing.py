@@ -36,7 +36,7 @@ def close(connection: AnyConnection, data: Any, code: int, reason: str) -> None:
         connection.send(data)
     if code == 1000 and machine.is_sending:
         # what speaks no HTTP does not load it
-        from gworker.connection.http_exchange import end_soon
+        from gworker.connection.http_protocol import end_soon
 
         end_soon(connection)
         return
@@ -53,7 +53,7 @@ def close_timed_out(connection: AnyConnection) -> None:
     """It has been closing for `close_timeout`: a peer that takes what waits for it may go on."""
     io = connection.io
     if connection.lifecycle is ESTABLISHED:
-        from gworker.connection.http_exchange import out_of_time  # see close()
+        from gworker.connection.http_protocol import out_of_time  # see close()
 
         if out_of_time(connection):
             return

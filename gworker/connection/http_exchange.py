@@ -17,7 +17,7 @@ from gworker.connection.body_reader import BodyReader
 from gworker.connection.closing import undecided
 from gworker.connection.dispatcher import AnyConnection, Handler, answer
 from gworker.connection.events import CONTINUE_PARSING
-from gworker.connection.http_protocol import http_protocol, reset_unless_delimited
+from gworker.connection.http_protocol import http_protocol
 from gworker.connection.response_sender import ResponseSender
 from gworker.connection.state import ESTABLISHED
 from gworker.http.body import StreamedRequest
@@ -121,33 +121,3 @@ def decide(connection: AnyConnection, request: Request) -> bool:
             connection.observer.switched(socket)
         connection.write_output()
     return True
-
-
-def end_soon(connection: AnyConnection) -> None:
-    # The connection is to close politely while an answer is sent. One that has not begun yet is
-    # just its last.
-    protocol = http_protocol(connection)
-    transfer = protocol.exchange
-    protocol.closing = True
-    if transfer is not None and transfer.event is None:
-        transfer.seen = _taken(connection)
-        connection.server_context.timeouts.closing(connection)
-    protocol.notify_waiter()
-
-
-def out_of_time(connection: AnyConnection) -> bool:
-    """The answer did not end in `close_timeout`. True: it may go on, as its length is known and
-    the peer takes it."""
-    protocol = http_protocol(connection)
-    transfer, taken = protocol.exchange, _taken(connection)
-    if transfer is not None and transfer.left is not None and taken > transfer.seen:
-        transfer.seen = taken
-        connection.server_context.timeouts.closing(connection)
-        return True
-    reset_unless_delimited(connection)
-    return False
-
-
-def _taken(connection: AnyConnection) -> int:
-    taken = connection.io.acknowledged
-    return connection.io.bytes_written if taken is None else taken

@@ -44,7 +44,7 @@ class MinRate:
         self._clock = clock
         period = max(0.05, seconds / POLLS)
         self._timer = loop.timer(period, period)
-        # Of each peer that is watched: its bytes when it was last in time, and when that was.
+        # Each peer that is watched: its bytes when it was last in time, and when that was.
         self.marks: dict[object, tuple[int, float]] = {}
 
     def watch(self, peer: object) -> None:

@@ -243,7 +243,7 @@ def set_deadline(connection: AnyConnection) -> None:
 
 
 def body_stalled(connection: AnyConnection) -> None:
-    """Of the body that is read nothing has come for a while: hand out the request, and its body as
+    """Nothing of the body that is read has come for a while: hand out the request, and its body as
     it comes."""
     is_busy = connection.event_job is not None
     if connection.lifecycle is not ESTABLISHED or is_busy:

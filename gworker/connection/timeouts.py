@@ -22,7 +22,7 @@ from gworker.system.event_loop import Loop
 
 log = logging.getLogger("gworker")
 
-# Of a body that is to be read whole nothing has come for so long. Where the handler may have it as
+# Nothing of a body that is to be read whole has come for so long. Where the handler may have it as
 # it comes, it gets it then (`Protocol.streams_stalled`).
 STALL_SECONDS = 1.0
 

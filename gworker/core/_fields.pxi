@@ -88,7 +88,7 @@ cdef void set_field(
 
 
 cdef HeadLines lines_of(bytes head):
-    # Of a head that was judged elsewhere: all its lines but the first one and the empty ones.
+    # All lines of a head that was judged elsewhere, but the first one and the empty ones.
     cdef const char *data = PyBytes_AS_STRING(head)
     cdef const char *end = data + PyBytes_GET_SIZE(head)
     cdef HeadLines lines = new_lines(head, count_lines(data, end))

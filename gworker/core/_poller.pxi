@@ -200,7 +200,7 @@ cdef class Poller:
         return socket if type(<object>socket) is TRANSPORT else NULL
 
     cdef void look_ahead(self) noexcept:
-        # Of thousands of connections few are in the processor's cache. What the next three events
+        # Few of thousands of connections are in the processor's cache. What the next three events
         # need is fetched while this one is served: of the third its Transport, of the second its
         # connection, of the first its protocol. Each reads only what was fetched before.
         cdef PyObject *socket

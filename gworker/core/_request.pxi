@@ -130,7 +130,7 @@ cdef bint is_plain_target(RequestCore request):
 
 
 cdef inline int digit(char byte) noexcept nogil:
-    # Of a hexadecimal number; -1 for others.
+    # The value of a hexadecimal digit; -1 for others.
     if c'0' <= byte <= c'9':
         return byte - c'0'
     byte |= 32

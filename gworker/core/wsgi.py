@@ -4,6 +4,7 @@ application has begun, and the call of the application."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -187,6 +188,9 @@ class ApplicationCore:
     for.
     """
 
+    serve: Callable[[Any, Any], Any]
+    """`serve(connection, request)` of the class that derives answers it, or what is no request."""
+
     def __init__(
         self,
         application: Any,
@@ -197,10 +201,6 @@ class ApplicationCore:
     ) -> None:
         self.application, self.template, self.root = application, template, root
         self.is_plain = self.watches = True
-
-    def serve(self, connection: Any, request: Any) -> Any:
-        """Answer a request, or what is no request."""
-        raise NotImplementedError
 
     def __call__(self, connection: Any, request: Any) -> Any:
         return self.serve(connection, request)

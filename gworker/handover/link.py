@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gworker")
 
-# Of what `freeze` makes. A receiver refuses every other one.
+# The version of what `freeze` makes. A receiver refuses every other one.
 VERSION = 7
 
 # Connections per message, of which the kernel lets 253 descriptors through (unix(7)). A small batch

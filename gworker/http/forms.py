@@ -35,7 +35,7 @@ MAX_HELD_BYTES = 1024 * 1024
 # Bytes of a streamed form, unless the caller says otherwise.
 MAX_FORM_SIZE = 100 * 1024 * 1024
 
-# Of the fields that are no files.
+# Bytes of all fields that are no files, together.
 MAX_FIELD_BYTES = 1024 * 1024
 
 PIECE = 65536
@@ -43,7 +43,7 @@ PIECE = 65536
 # RFC 2046 section 5.1.1.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 
-# Of Content-Disposition. The library knows no names with an asterisk.
+# A parameter of Content-Disposition. The library knows no names with an asterisk.
 _PARAMETER = re.compile(r';[ \t]*+([^=;"\s]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^;"]*+)')
 
 # ext-value of RFC 8187 section 3.2.1; the second charset is of RFC 5987, which it replaces.

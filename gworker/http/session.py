@@ -8,22 +8,34 @@ compares in constant time.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from gworker.http.cookies import format_cookie
-
-if TYPE_CHECKING:
-    from gworker.http.request import Request
+from gworker.http.headers import Headers
 
 # RFC 6265 section 6.1: what browsers keep of one cookie, with its name and attributes.
 LARGEST: Final = 4096
 
 FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto")
+
+
+class Bringer(Protocol):
+    """What a session reads of the request that brings it."""
+
+    @property
+    def cookies(self) -> Mapping[str, str]: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def client_ip(self) -> str: ...
 
 
 class Session(dict[str, Any]):
@@ -45,7 +57,7 @@ class Session(dict[str, Any]):
     path: ClassVar[str] = "/"
     domain: ClassVar[str | None] = None
 
-    def __init__(self, request: Request, keys: tuple[str, ...]) -> None:
+    def __init__(self, request: Bringer, keys: tuple[str, ...]) -> None:
         """The session that `request` brings. keys: the first one signs."""
         super().__init__()
         self._keys = keys
@@ -102,7 +114,7 @@ class Session(dict[str, Any]):
         return b"Set-Cookie: %b\r\n" % cookie.encode("latin-1")
 
 
-def is_secure(request: Request) -> bool:
+def is_secure(request: Bringer) -> bool:
     """False for plain HTTP from a program on this machine that is no proxy: browsers would not
     bring a Secure cookie back, and nobody listens on the way."""
     if request.scheme == "https" or any(name in request.headers for name in FORWARDED):

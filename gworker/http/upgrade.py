@@ -15,7 +15,7 @@ from gworker.http.headers import Headers, tokens
 SUBPROTOCOL: Final = "Sec-WebSocket-Protocol"
 EXTENSIONS: Final = "Sec-WebSocket-Extensions"
 
-# Of an extension: None for one without a value.
+# The parameters of an extension: None for one without a value.
 Parameters = dict[str, str | None]
 
 # base64 of 16 bytes.

@@ -34,7 +34,7 @@ class Assignment:
         return {name: getattr(self, name) for name in own}
 
 
-# Of an Assignment, what is no JSON.
+# The fields of an Assignment that are no JSON.
 INHERITED = {"listeners", "scoreboard", "ids"}
 
 

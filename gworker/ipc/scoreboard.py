@@ -49,7 +49,7 @@ class Column(IntEnum):
     LISTENER = 12
     # 13 and 14 had another meaning in 0.1.
     SEND_QUEUE = 15  # bytes that wait for its peers, here and in the kernel, at the last look
-    # Of messages between processes, as they were at the last beat.
+    # The messages between processes, as they were at the last beat.
     BROKER = 16  # its state, from 1 on in `BROKER_STATES`; 0: this process uses no messages
     BROKER_LATENCY_US = 17  # how long the last call took
     GROUPS = 18  # that it hears of now

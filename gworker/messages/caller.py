@@ -50,7 +50,7 @@ class Caller:
 
 
 def client_id_of(process: CallingProcess, given: Any) -> str:
-    """Of a client id or a connection. Raises TypeError for what is neither."""
+    """The client id of a connection, or the one given. Raises TypeError for what is neither."""
     if isinstance(given, str):
         return given
     if not is_connection(given):

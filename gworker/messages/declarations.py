@@ -56,7 +56,7 @@ class Declaration:
         return canonical(stored).decode()
 
 
-# Of groups that nothing was declared for, of users, inboxes and broadcasts.
+# What holds for users, inboxes, broadcasts, and groups that nothing was declared for.
 DEFAULT: Final = Declaration("*")
 
 

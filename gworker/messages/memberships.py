@@ -185,7 +185,7 @@ class Memberships:
         connection.membership = None
 
     def _remove(self, channel: Channel, connection: Any, membership: Membership) -> None:
-        # Of what is held here; its membership is the caller's.
+        # Remove it from what is held here; its membership is the caller's.
         self.drop(channel, connection)
         if channel.declaration.presence or channel.kind == USER:
             self._presence.exit(channel, connection, membership)

@@ -94,7 +94,7 @@ class Queries(Caller):
 
 
 def member_of(given: Sequence[bytes]) -> Member:
-    """Of a member's name, identity and info, as a broker has them."""
+    """The member with this name, identity and info, as a broker has them."""
     member, identity, info = given
     is_bound = identity != member
     return Member(

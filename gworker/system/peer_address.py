@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+from collections.abc import Callable
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -86,8 +87,7 @@ class Addresses:
 
     _remote: SocketAddress
 
-    def _local(self) -> SocketAddress:
-        raise NotImplementedError
+    _local: Callable[[], SocketAddress]
 
     @property
     def remote_ip(self) -> str:

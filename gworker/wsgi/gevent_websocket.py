@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gevent.event import Event
 from geventwebsocket.exceptions import WebSocketError
@@ -26,9 +26,6 @@ from gworker.connection.state import ESTABLISHED
 from gworker.http.request import Request
 from gworker.http.upgrade import SUBPROTOCOL, offered_subprotocols
 from gworker.protocols.websocket.frames import FIN, PONG, frame, parse_close
-
-if TYPE_CHECKING:
-    from gworker.wsgi.websocket import WebSocketHost
 
 MOST_WAITING = 64  # messages that wait for `receive`, before reading stops
 
@@ -60,6 +57,22 @@ class State(Enum):
 
 
 PENDING, OPEN, CLOSED, REFUSED, TAKEN = State
+
+
+class Host(Protocol):
+    """What has the WebSockets of an application: `websocket.WebSocketHost`."""
+
+    application: Any
+    server: Any
+
+    def environ_of(self, connection: Any, request: Request) -> dict[str, Any]:
+        """The environ of a handshake."""
+
+    def variables(self, socket: GeventWebSocket) -> dict[str, Any]:
+        """What an environ has because of the WebSocket."""
+
+    def spare_environ(self, socket: GeventWebSocket) -> None:
+        """Have an idle one make its environ again, unless something was put there."""
 
 
 class Handler:
@@ -102,7 +115,7 @@ class GeventWebSocket(WebSocket):  # type: ignore[misc]
 
     def __init__(
         self,
-        host: WebSocketHost,
+        host: Host,
         connection: Any,
         request: Request,
         environ: dict[str, Any],

@@ -62,7 +62,7 @@ class WsgiHost(ApplicationCore):
         super().__init__(declared.wsgi, template, root, Exchange, Request)
         self.is_plain = not has_proxies
         self.__qualname__ = described(declared.wsgi)  # as what is slow, or hangs, is called
-        self.websockets = WebSocketHost(self, declared)
+        self.websockets = WebSocketHost(self.application, self.environ_of, declared)
 
     def serve(self, connection: AnyConnection, request: Any) -> Any:
         if not isinstance(request, Request):

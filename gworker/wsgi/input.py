@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 from gworker.http.body import StreamedRequest
 from gworker.http.errors import BadRequest
@@ -35,11 +35,11 @@ def open_input(environ: dict[str, Any], request: Request, streams_chunks: bool) 
     """
     is_chunked = "HTTP_TRANSFER_ENCODING" in environ
     if isinstance(request, StreamedRequest):
-        body: Any = request.stream
+        body = cast("IO[bytes]", request.stream)  # typeshed has io and typing.IO apart
         if is_chunked and not streams_chunks:
             body, size = _spool(body, request.upload_dir)
             _set_length(environ, size)
-        return body  # type: ignore[no-any-return]
+        return body
     content = request.body
     if is_chunked:
         _set_length(environ, len(content))

@@ -8,7 +8,7 @@ The application runs in a greenlet beside the connection's handler, as it may wa
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from itertools import chain
 from types import SimpleNamespace
@@ -27,7 +27,6 @@ from gworker.wsgi.lazy_socket import LazySocket
 
 if TYPE_CHECKING:
     from gworker.wsgi.gevent_websocket import GeventWebSocket
-    from gworker.wsgi.host import WsgiHost
 
 log = logging.getLogger("gworker")
 
@@ -35,7 +34,7 @@ PATIENCE = 1.0
 """Seconds after which the 101 is sent to an application that does nothing with the object: it may
 have kept it to send with later."""
 
-# Of an environ: what differs from one that is made again.
+# The keys of an environ that differ from those of one that is made again.
 OWN = (
     "wsgi.early_hints", "gworker.client_disconnected", "wsgi.websocket", "wsgi.websocket_version",
     "gunicorn.socket",
@@ -43,19 +42,25 @@ OWN = (
 
 
 class WebSocketHost:
-    """The WebSockets of one application. server: what gevent-websocket's objects show as
-    `handler.server`; its `clients` are those that are open, by their addresses."""
+    """The WebSockets of one application. make_environ: see `WsgiHost.environ_of`. server: what
+    gevent-websocket's objects show as `handler.server`; its `clients` are those that are open, by
+    their addresses."""
 
-    def __init__(self, host: WsgiHost, declared: Worker) -> None:
-        self._host = host
+    def __init__(
+        self,
+        application: Any,
+        make_environ: Callable[[AnyConnection, Request, Exchange], dict[str, Any]],
+        declared: Worker,
+    ) -> None:
+        self._make_environ = make_environ
         self._is_eager = declared.options.get("websocket_accept") == "eager"
         self._decides = declared.callbacks.on_websocket_connect is not None
         self._warns = declared.options.get("origins") is None
         self._has_library = find_spec("geventwebsocket") is not None
-        self.application = host.application
+        self.application = application
         self.server = SimpleNamespace(
             clients={},
-            application=host.application,
+            application=application,
             logger=logging.getLogger("geventwebsocket"),
             environ={},
         )
@@ -75,7 +80,7 @@ class WebSocketHost:
 
     def environ_of(self, connection: AnyConnection, request: Request) -> dict[str, Any]:
         """The environ of a handshake."""
-        return self._host.environ_of(connection, request, Exchange(connection))
+        return self._make_environ(connection, request, Exchange(connection))
 
     def variables(self, socket: GeventWebSocket) -> dict[str, Any]:
         """What an environ has because of the WebSocket."""
@@ -93,7 +98,7 @@ class WebSocketHost:
 
     def _run(self, connection: AnyConnection, request: Request) -> None:
         exchange = Exchange(connection)
-        environ = self._host.environ_of(connection, request, exchange)
+        environ = self._make_environ(connection, request, exchange)
         socket: GeventWebSocket | None = None
         if self._has_library:
             from gworker.wsgi.gevent_websocket import GeventWebSocket, patch_library

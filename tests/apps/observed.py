@@ -18,7 +18,7 @@ trace = contextvars.ContextVar("trace", default="none")
 
 
 class Calls:
-    """Of all Workers."""
+    """An observer of all Workers."""
 
     def before_callback(self, call):
         record(call.connection or "process", "before", call.name)
@@ -32,7 +32,7 @@ class Calls:
 
 
 class Requests:
-    """Of one Worker."""
+    """An observer of one Worker."""
 
     def before_request(self, exchange):
         record(exchange.connection, "begin", exchange.request.path)

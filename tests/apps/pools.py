@@ -20,7 +20,7 @@ def square(number, seconds=0.5):
 
 
 def size(data):
-    """Of what has come."""
+    """The size of what has come."""
     return len(data)
 
 
@@ -33,13 +33,13 @@ def work_for(seconds):
 
 @cache
 def pool(method):
-    """Of multiprocessing."""
+    """A pool of multiprocessing."""
     return get_context(method).Pool(2)
 
 
 @cache
 def executor(method):
-    """Of concurrent.futures."""
+    """A pool of concurrent.futures."""
     return ProcessPoolExecutor(2, mp_context=get_context(method))
 
 

@@ -350,7 +350,7 @@ def file(environ: Environ, start: Any) -> Any:
 
 
 def large_file(environ: Environ, start: Any) -> Any:
-    """Of holes."""
+    """2 GiB without a block on the disk."""
     source = tempfile.TemporaryFile()
     source.truncate(2 << 30)
     start("200 OK", TEXT)

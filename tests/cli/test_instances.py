@@ -168,7 +168,7 @@ def test_several_need_a_choice(directory: str, start: SimpleNamespace) -> None:
 
 @pytest.fixture
 def pid_file(directory: str, start: SimpleNamespace) -> str:
-    """Of an instance that runs."""
+    """The pid file of an instance that runs."""
     start.one(directory, "chat")
     return f"{directory}/chat.pid"
 

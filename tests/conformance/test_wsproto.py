@@ -60,7 +60,7 @@ def ours(data: bytes, size: int) -> Outcome:
 
 
 def code_of(reply: bytes) -> int:
-    """Of the Close frame at the end of our output, after pongs."""
+    """The code of the Close frame at the end of our output, after pongs."""
     at = 0
     while reply[at] == 0x8A:
         at += 2 + reply[at + 1]

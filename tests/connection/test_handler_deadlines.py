@@ -30,7 +30,7 @@ class World:
         self._loop = hub.loop
 
     def timer(self, after: float) -> Any:
-        """Of the loop, counted."""
+        """A timer of the loop; it is counted."""
         self.timers += 1
         return self._loop.timer(after)
 

@@ -36,7 +36,7 @@ def rows(app: Served, name: str) -> list[dict[str, Any]]:
 
 
 def kernel_buffer(app: Served, name: str, port: int) -> int:
-    """Of the server's socket to the client at `port`: SO_SNDBUF, of a copy of it
+    """SO_SNDBUF of the server's socket to the client at `port`, read from a copy of the socket
     (pidfd_getfd(2))."""
     process = app.server(name)
     for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():

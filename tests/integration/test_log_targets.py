@@ -90,7 +90,7 @@ def closed(stack: ExitStack, directory: Path) -> None:
 
 
 def broken_handler(stack: ExitStack, directory: Path) -> int:
-    """Of the application: whatever is logged, raises."""
+    """A handler of the application: whatever is logged, raises."""
     stack.enter_context(pytest.MonkeyPatch.context()).setenv("BROKEN_HANDLER", "1")
     return file(stack, directory)
 

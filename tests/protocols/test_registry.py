@@ -178,7 +178,7 @@ def test_built_in_ones_are_imported_when_asked_for():
 
 PACKAGE = Path(registry.__file__).parents[1]
 TOUCHES_FILES = {"date.py", "files.py", "forms.py", "static.py"}
-"""Of gworker.http: they read the clock or the file system, which is what they are for."""
+"""Modules of gworker.http that read the clock or the file system, which is their purpose."""
 FILES = sorted(
     [
         *(PACKAGE / "protocols").rglob("*.py"),

@@ -68,7 +68,7 @@ def with_peers(test):
 
 
 def cost(seconds=0.3):
-    """Of so many seconds, the part in which this process was busy."""
+    """The part of so many seconds in which this process was busy."""
     began = time.process_time()
     gevent.sleep(seconds)
     return (time.process_time() - began) / seconds

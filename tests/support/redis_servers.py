@@ -237,7 +237,7 @@ class Watched:
         self._sentinel.wait()
 
     def master_port(self) -> int:
-        """Of the one that the Sentinel names."""
+        """The port of the master that the Sentinel names."""
         with redis.Redis(port=self._port, decode_responses=True) as client:
             return int(client.sentinel_get_master_addr_by_name("main")[1])
 

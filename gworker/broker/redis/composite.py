@@ -93,8 +93,8 @@ class Composite:
         return sum(cast(int, reply) for is_removal, reply in removals if is_removal)
 
     def publish_due_leaves(self, channel: bytes, head: bytes, separator: bytes, tail: bytes) -> int:
-        """Of all partitions; unless a process has done so within SWEEP_MS, as each of them asks for
-        it again and again."""
+        """Publish those of all partitions, unless a process has done so within SWEEP_MS: each of
+        them asks for it again and again."""
         key, milliseconds = self._names.sweep, b"%d" % SWEEP_MS
         lock = Command(COMMON, (b"SET", key, b"", b"NX", b"PX", milliseconds), waits=True)
         if self._router.submit(lock).wait() is None:
@@ -165,7 +165,7 @@ class Composite:
         }
 
     def forget_leases(self) -> None:
-        """Of those that are no more, too."""
+        """Forget the leases of all processes, also of those that have ended."""
         self._leases = {}
 
     def _index(self, channel: bytes) -> tuple[dict[bytes, int], float]:

@@ -58,7 +58,8 @@ class Exits:
         self._under_way: deque[tuple[Answer, Exit]] = deque()
         self._is_confirming = False
         self._unsent: list[Exit] = []
-        # Of the last rounds with a broker that is up: it may lose them before they are published.
+        # Those of the last rounds with a broker that is up, which may lose them before they are
+        # published.
         self._recent: deque[list[Exit]] = deque([[]], REMEMBERED_ROUNDS)
 
     def add(self, one: Exit) -> None:

@@ -49,8 +49,8 @@ class LostData:
             self._epochs[partition] = epoch
 
     def _ask(self, partition: int) -> Answer:
-        # Of a channel that is used for nothing else. Any name will do, if all processes find the
-        # same one.
+        # Ask about a channel that is used for nothing else. Any name will do, if all processes find
+        # the same one.
         names = (b"e:%d" % number for number in count())
         name = next(each for each in names if self._broker.partition_of(each) == partition)
         return self._broker.submit("position", name)

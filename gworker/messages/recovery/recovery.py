@@ -32,7 +32,7 @@ from gworker.messages.sweeper import Sweeper
 
 
 class Recovery:
-    """Of the groups of one process that keep their messages."""
+    """The recovery of those groups of one process that keep their messages."""
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class StreamingExchanges(HeadProtocol):
         self._is_fresh = True  # nothing has arrived yet
         self._saw_blank = False  # the empty line that may come before a request
         self._head: Head | None = None  # of the exchange in progress
-        # Of a body that is not complete: either its reader, or what has come of one whose length is
+        # A body that is not complete: either its reader, or what has come of one whose length is
         # known and that is handed out whole.
         self._reader: LengthReader | ChunkedReader | None = None
         self._body: ReceiveBuffer | None = None

@@ -33,7 +33,7 @@ class Agreement(NamedTuple):
     level: int
     # Bytes below which a message is sent as it is.
     threshold: int
-    # Of our window.
+    # log2 of our window's bytes.
     bits: int
     # Each of our messages stands alone.
     forgets: bool
