@@ -116,6 +116,11 @@ class ServerContext(ServerState):
             run_queue=self.run_queue,
         )
         self.unanswered = Unanswered(loop, self.registry.connections)
+        self._set_defaults()
+
+    def _set_defaults(self) -> None:
+        # What others set later: the process, its options, its end.
+
         # What makes the messages of this process, at their first use.
         self.make_messaging: Callable[[ServerContext], Messaging] | None = None
         self._messaging: Messaging | None = None

@@ -93,9 +93,13 @@ class Messaging:
             self.recovery.joins,
             single_binds,
         )
+        self.handover = self._make_handover(client_ids, recipients)
+        self._orders = Orders(host, client_ids, self.members, self.presence, self.handover)
+
+    def _make_handover(self, client_ids: ClientIds, recipients: Recipients) -> Handover:
         successor = Successor(
-            broker=broker,
-            host=host,
+            broker=self.broker,
+            host=self._host,
             channels=self.channels,
             subscriptions=self.subscriptions,
             presence=self.presence,
@@ -105,9 +109,9 @@ class Messaging:
             known_client_id=client_ids.known,
             start=self.start,
         )
-        self.handover = Handover(
-            broker=broker,
-            host=host,
+        return Handover(
+            broker=self.broker,
+            host=self._host,
             channels=self.channels,
             client_ids=client_ids,
             recipients=recipients,
@@ -116,7 +120,6 @@ class Messaging:
             gaps=self.gaps,
             successor=successor,
         )
-        self._orders = Orders(host, client_ids, self.members, self.presence, self.handover)
 
     # ---- its life
 

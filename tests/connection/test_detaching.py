@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
-from pure import using
-from served import CORES, Far, Served, over_tcp, until
+from served import Far, Served, over_tcp, until
 
 # Sockets are dropped on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-@pytest.fixture(params=list(CORES))
-def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    loaded = CORES[request.param]
-    with using(loaded):
-        one = Served(loaded)
-        yield one
-        one.close()
 
 
 class Taken:

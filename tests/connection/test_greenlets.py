@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
 from gevent import GreenletExit
 from gevent.event import Event
-from pure import using
-from served import CORES, Served, until
+from served import Served, until
 from websocket_bytes import handshake
-
-
-@pytest.fixture(params=list(CORES))
-def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    loaded = CORES[request.param]
-    with using(loaded):
-        one = Served(loaded)
-        yield one
-        one.close()
 
 
 def test_a_greenlet_makes_it_busy(served: Served, caplog: pytest.LogCaptureFixture) -> None:

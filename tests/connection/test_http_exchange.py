@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
-from pure import using
-from served import CORES, Far, Served, until
+from served import Far, Served, until
 from websocket_bytes import frame, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 TEXT, PING = 0x81, 0x89
-
-
-@pytest.fixture(params=list(CORES))
-def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    loaded = CORES[request.param]
-    with using(loaded):
-        one = Served(loaded)
-        yield one
-        one.close()
 
 
 def heard(far: Far, end: bytes) -> bytes:

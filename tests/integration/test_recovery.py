@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
 import places
 import psutil
 import pytest
 from instance import DEADLINE, wait_for
+from line_clients import LineClient
 from serving import Served, serve
 
 pytestmark = pytest.mark.timeout(120)
@@ -27,24 +26,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield one
 
 
-class Peer:
-    """A client. got: all that it has received, in order."""
-
-    def __init__(self, app: Served) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", app.port("room")), DEADLINE)
-        self.got: list[dict[str, Any]] = []
-        self.has_ended = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        with suppress(ConnectionResetError), self.socket.makefile() as lines:
-            for line in lines:
-                self.got.append(json.loads(line))
-        self.has_ended = True
+class Peer(LineClient):
+    """A client of the app."""
 
     def ask(self, *words: Any) -> None:
-        self.socket.sendall(json.dumps(words).encode() + b"\n")
+        self.send(words)
 
     def wait(self, of: Callable[[dict[str, Any]], Any], seconds: float = DEADLINE) -> Any:
         """The first that `of` takes, of all that has come and comes."""
@@ -59,12 +45,6 @@ class Peer:
     @property
     def messages(self) -> list[int]:
         return [each["message"][0] for each in list(self.got) if "message" in each]
-
-    def close(self) -> None:
-        """End, when all that was sent has been received or not."""
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self._reader.join(DEADLINE)
-        self.socket.close()
 
 
 class Load:

@@ -129,6 +129,16 @@ def heard(client):
     return found
 
 
+def move_amid(move, publishing):
+    """Move while it publishes; return the numbers that it has published."""
+    until(lambda: publishing.sent > 3)
+    move.begin()
+    move.finish()
+    until(lambda: publishing.sent > 20)
+    publishing.end(move.old, move.new)
+    return list(range(publishing.sent))
+
+
 def expect(client, expected):
     found = heard(client)
     assert found == expected, f"{found} instead of {expected}"
@@ -194,12 +204,7 @@ def test_one_that_is_refused_loses_and_doubles_nothing():
     for each in clients[::2]:
         each.connection.context.value = Unloadable()
     publishing = Publishing(move.old)
-    until(lambda: publishing.sent > 3)
-    move.begin()
-    move.finish()
-    until(lambda: publishing.sent > 20)
-    publishing.end(move.old, move.new)
-    complete = list(range(publishing.sent))
+    complete = move_amid(move, publishing)
     assert [move.gone(each) for each in clients] == [False, True] * 10
     assert all(heard(each) == {"room": complete, "all": complete} for each in clients)
 
@@ -369,12 +374,7 @@ def test_a_successor_that_has_not_used_messages_yet():
     one, two = move.old.connect(), move.old.connect()
     one.connection.join("seen")
     publishing = Publishing(move.old, [one.connection.client_id])
-    until(lambda: publishing.sent > 3)
-    move.begin()
-    move.finish()
-    until(lambda: publishing.sent > 20)
-    publishing.end(move.old, move.new)
-    complete = list(range(publishing.sent))
+    complete = move_amid(move, publishing)
     expect(one, {"one": complete, "all": complete})
     expect(two, {"all": complete})
     assert messages.count("seen") == 1

@@ -3,16 +3,15 @@ ends within 2 s, connections stay, and `on_gap` and `recovered` tell the truth."
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from typing import Any
 
 import places
 from instance import DEADLINE, wait_for
+from line_clients import LineClient
 from serving import Served
 
 APP = places.app("under_faults")
@@ -22,26 +21,16 @@ MAX_RETURN = 5.0
 TRAFFIC = ("kept", "fleeting")
 
 
-class Peer:
-    """A client. got: all that it has received, in order, each with the time of its arrival."""
+class Peer(LineClient):
+    """A client of the app. What it has received has the time of its arrival."""
 
-    def __init__(self, app: Served) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", app.port("room")), DEADLINE)
-        self.got: list[dict[str, Any]] = []
-        self.has_ended = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        with suppress(OSError), self.socket.makefile() as lines:
-            for line in lines:
-                self.got.append({**json.loads(line), "came": time.time()})
-        self.has_ended = True
+    def arrived(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {**message, "came": time.time()}
 
     def ask(self, *words: Any) -> dict[str, Any]:
         """The answer to a call."""
         before = len(self.answers)
-        self.socket.sendall(json.dumps(words).encode() + b"\n")
+        self.send(words)
         wait_for(lambda: len(self.answers) > before or self.has_ended, f"an answer to {words}")
         assert not self.has_ended, words
         answer = self.answers[before]
@@ -64,12 +53,6 @@ class Peer:
     @property
     def numbers(self) -> list[int]:
         return [each["n"] for each in list(self.got) if "n" in each]
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        self._reader.join(DEADLINE)
-        self.socket.close()
 
 
 class Load:
