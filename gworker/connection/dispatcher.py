@@ -139,7 +139,7 @@ class Job(JobState):
 
     def run(self, me: Greenlet) -> None:
         """Work it off in greenlet `me`. Another greenlet that comes meanwhile leaves at once."""
-        # One piece: this runs for each message, where a call more is measured.
+        # One piece: one more call for each message makes an echo 2 % slower.
         connection = self.connection
         if self.greenlet is not None or connection.event_job is not self:
             return

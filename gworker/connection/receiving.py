@@ -26,8 +26,8 @@ class _Raised:
 
 
 def data_received(connection: AnyConnection, data: bytes | None) -> Job | None:
-    # None: what has come is in the protocol's receive buffer. One piece: this runs for each read,
-    # where a call more is measured.
+    # None: what has come is in the protocol's receive buffer. One piece, as it runs for
+    # each read: see `Job.run`.
     job = connection.event_job
     if (
         job is None
