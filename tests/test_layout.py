@@ -171,7 +171,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "it is what members that move have missed",
     ),
     "messages/caller.py": ("messages/test_messaging.py", "what calls need"),
-    "messages/calls.py": ("messages/test_messaging.py", "it asks a broker"),
     "messages/channels.py": ("messages/test_messaging.py", "it is what a process hears of"),
     "messages/client_ids.py": ("messages/test_messaging.py", "it needs connections"),
     "messages/control.py": ("messages/test_messaging.py", "it is about the members of a process"),

@@ -10,8 +10,8 @@ connections get its text, functions get an object. The name of a group or of a u
 1 to 200 bytes of UTF-8; for a user, an int stands for its decimals. A position is an opaque str of
 at most 64 ASCII characters.
 
-Each call here waits for the broker, for at most 2 seconds, and raises `gworker.BrokerDown` if it
-does not answer: with `uncertain` True, what was asked for may have been done all the same. It
+Each call here waits for the broker, for at most 2 seconds (the first one as long again until it is
+connected), and raises `gworker.BrokerDown` if it does not answer: with `uncertain` True, what was asked for may have been done all the same. It
 raises RuntimeError outside a worker process, TypeError and ValueError for what is no message, no
 name or no position.
 """

@@ -23,7 +23,9 @@ class Backlog:
     channel of all connections, those to which it is still the predecessor that sends.
     """
 
-    __slots__ = ("_marks", "_messages", "_size", "_waiting", "count", "hidden", "users")
+    __slots__ = (
+        "_marks", "_messages", "_size", "_waiting", "_waiting_for", "count", "hidden", "users",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.count = 0
@@ -33,6 +35,7 @@ class Backlog:
         self._size = 0  # bytes of these
         self._marks: dict[str, int] = {}
         self._waiting: list[tuple[int, list[Any]]] = []  # behind which place their turn begins
+        self._waiting_for: dict[str, list[Any]] = {}  # behind which marker
 
     def add(self, payload: bytes) -> list[Any]:
         """One has come. Returns the connections whose turn begins with it."""
@@ -49,11 +52,13 @@ class Backlog:
     @property
     def is_needed(self) -> bool:
         """False: no connection comes any more, and none waits."""
-        return bool(self.users or self._waiting)
+        return bool(self.users or self._waiting or self._waiting_for)
 
-    def mark(self, marker: str) -> None:
-        """The last one that has come is this marker."""
+    def mark(self, marker: str) -> list[Any]:
+        """The last one that has come is this marker. Returns the connections whose turn begins
+        behind it."""
         self._marks[marker] = self.count
+        return self._waiting_for.pop(marker, [])
 
     def place(self, position: Position) -> int | None:
         """Where that is; None: that is not known, or not all behind it is kept."""
@@ -71,8 +76,24 @@ class Backlog:
         """They have had what comes until `place`."""
         self._waiting.append((place, connections))
 
+    def wait_for(self, marker: str, connections: list[Any]) -> None:
+        """It is not known what they have had: nothing of what comes before `marker` is theirs."""
+        self._waiting_for[marker] = connections
+
+    @property
+    def missing_markers(self) -> list[str]:
+        """Those that connections wait for."""
+        return list(self._waiting_for)
+
+    @property
+    def waiting(self) -> list[Any]:
+        """The connections whose turn has not begun."""
+        lists = *(each for _, each in self._waiting), *self._waiting_for.values()
+        return list(itertools.chain.from_iterable(lists))
+
     def interrupt(self) -> list[Any]:
-        """Messages may be missing: no place is known any more. Returns those that waited."""
+        """Messages may be missing: no place is known any more. Returns those that waited for
+        one."""
         self._messages.clear()
         self._size = 0
         self._marks.clear()

@@ -17,6 +17,7 @@ from gworker.messages.frame import (
     position_text,
     serialized,
 )
+from gworker.messages.functions import Functions
 from gworker.messages.holds import Content
 from gworker.messages.host import Host
 from gworker.messages.recipients import Recipients
@@ -60,9 +61,8 @@ class Distribution:
         if message.kind == CONTROL:
             self._obey(channel, members, message.data)
             return
-        functions = channel.functions
-        if functions is not None and not functions.add(message.message, len(arrived.body)):
-            self.delivery.dropped += 1
+        if channel.functions is not None:
+            self._give_to_functions(channel, channel.functions, message, len(arrived.body))
         if not members:
             return
         content = self.wrapped(channel, message, arrived)
@@ -74,6 +74,16 @@ class Distribution:
             members = self._live(channel, members, arrived, held)
         still = channel if channel.members else None
         self.delivery.deliver(content, members, channel.declaration.slow, still)
+
+    def _give_to_functions(
+        self, channel: Channel, functions: Functions, message: Frame, size: int
+    ) -> None:
+        try:
+            is_taken = functions.add(message.message, size)
+        except ValueError as error:  # its JSON: connections get the text all the same
+            self.note_unreadable(channel, error)
+            is_taken = False
+        self.delivery.dropped += not is_taken
 
     def _live(
         self, channel: Channel, members: Sequence[Any], arrived: Arrived, content: Content

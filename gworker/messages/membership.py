@@ -68,6 +68,10 @@ class Membership:
         if self.inbox is not None:
             yield self.inbox
 
+    def has(self, channel: Channel) -> bool:
+        """True for one of its groups, and for its user."""
+        return channel in self.channels or channel is self.user
+
     def belongings(self, calls: Sequence[str] = ()) -> Belongings:
         """See `Belongings`."""
         return Belongings(

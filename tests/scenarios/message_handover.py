@@ -432,5 +432,69 @@ def test_the_old_process_hears_of_their_channels_no_longer():
     until(lambda: not messages.send(name, "x"))
 
 
+def test_what_is_on_its_way_while_the_broker_goes_down_comes_once():
+    move = Move()
+    one, far = move.old.connect(), move.new.connect()
+    far.connection.join("room")
+    far.connection.bind("anna")
+    one.connection.join("room")
+    one.connection.bind("anna")
+    settle()
+    take, late = move.new.broker.take, []
+    move.new.broker.take = lambda *message: late.append(message)
+    messages.publish("room", "a")
+    messages.send_to_user("anna", "b")
+    messages.broadcast("c")
+    assert one.lines == ["a", "b", "c"]
+    # The state of each is that of its commands: what it has heard is still to be read.
+    for each in (move.old, move.new):
+        each.broker.state = "down"
+        each.messages.on_state("down")
+    move.begin()
+    move.finish()
+    assert move.gone(one)
+    move.new.broker.take = take
+    for each in late:
+        take(*each)
+    assert far.lines == ["a", "b", "c"]
+    assert one.lines == []
+    move.new.broker.state = "up"
+    move.new.messages.on_state("up")
+    run_in(move.new)
+    channel = move.new.messages.channels.get(b"g:room")
+    until(lambda: move.here(one) in channel.members)
+    settle()
+    messages.publish("room", "d")
+    messages.send_to_user("anna", "e")
+    messages.broadcast("f")
+    assert one.lines == ["d", "e", "f"]
+    until(lambda: channel.backlog is None)
+
+
+def test_a_member_that_the_broker_has_never_heard_of_moves():
+    move = Move()
+    one = move.old.connect()
+    for each in (move.old, move.new):
+        each.broker.break_off()
+    settle()
+    one.connection.join("seen")
+    assert one.connection.membership.inbox is None
+    move.new.broker.restore()
+    subscribe = move.new.broker.subscribe
+
+    def waits(channels):
+        gevent.sleep(0.01)
+        subscribe(channels)
+
+    move.new.broker.subscribe = waits
+    move.begin()
+    move.finish()
+    assert move.gone(one)
+    run_in(move.new)
+    until(lambda: messages.count("seen") == 1)
+    assert [each.client_id for each in messages.members("seen")] == [move.here(one).client_id]
+    assert move.new.exceptions == 0
+
+
 if __name__ == "__main__":
     run(globals())

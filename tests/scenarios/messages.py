@@ -632,5 +632,117 @@ def test_a_large_room_is_served_in_slices():
     assert worst[0] < 0.1, worst
 
 
+class DownAfter:
+    """A broker that takes so many commands, and is down then."""
+
+    def __init__(self, process, count):
+        self.left = count
+        self.broker = process.broker
+        self.taken = process.broker.call
+        process.broker.call = self
+
+    def __call__(self, *command):
+        if not self.left:
+            raise BrokerDown("the broker is down")
+        self.left -= 1
+        return self.taken(*command)
+
+
+def test_a_message_to_several_of_which_some_have_it_is_uncertain():
+    (a,) = processes(1)
+    for taken, is_uncertain in ((0, False), (1, True)):
+        failing = DownAfter(a, taken)
+        try:
+            messages.publish_many(["x", "y"], "1")
+        except BrokerDown as error:
+            assert error.uncertain is is_uncertain
+        else:
+            raise AssertionError("the broker is down")
+        a.broker.call = failing.taken
+
+
+def test_a_message_to_several_that_is_published_again_with_its_key():
+    (a,) = processes(1)
+    both, last = a.connect(), a.connect()
+    both.connection.join("x")
+    both.connection.join("y")
+    last.connection.join("y")
+    failing = DownAfter(a, 1)
+    with raises(BrokerDown):
+        messages.publish_many(["x", "y"], "1", idempotency_key="k")
+    a.broker.call = failing.taken
+    found = messages.publish_many(["x", "y"], "1", idempotency_key="k")
+    assert [each.duplicate for each in found.values()] == [True, False]
+    assert (both.lines, last.lines) == (["1"], ["1"])
+
+
+def test_a_message_to_several_with_a_key_that_one_of_them_cannot_have():
+    (a,) = processes(1, {"pattern": "price.*", "mode": "latest"})
+    one = a.connect()
+    one.connection.join("price.a")
+    with raises(ValueError, "room"):
+        messages.publish_many(["price.a", "room"], "1", key="k")
+    assert one.lines == []
+    assert messages.history("price.a") == []
+
+
+def deep(depth):
+    found = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def test_json_that_is_nested_deeply():
+    (a,) = processes(1)
+    one, got = a.connect(), []
+    one.connection.join("room")
+    messages.subscribe("room", got.append)
+    for call in (
+        lambda: messages.publish("room", deep(10_000)),
+        lambda: messages.publish_many(["room"], deep(10_000)),
+        lambda: messages.data.set("k", deep(10_000)),
+        lambda: one.connection.join("room", presence=deep(10_000)),
+    ):
+        with raises(ValueError, "nested too deeply"):
+            call()
+    text = b"[" * 10_000 + b"]" * 10_000
+    a.broker.call("publish", b"g:room", b"j\0\0" + text)
+    messages.publish("room", "next")
+    assert one.lines == [text.decode(), "next"], "connections get the text"
+    until(lambda: got == ["next"])
+    assert a.messages.delivery.dropped == 1
+
+
+def test_what_wrap_fails_with_is_counted():
+    def wrap(message, position):
+        return 1 / 0
+
+    (a,) = processes(1, {"pattern": "*", "wrap": wrap})
+    for _ in range(3):
+        a.connect().connection.join("room")
+    messages.publish("room", "x")
+    settle()
+    assert a.exceptions == 1
+    assert a.messages.delivery.dropped == 3
+
+
+def test_an_order_to_one_that_has_no_client_id_waits_for_nothing():
+    (a,) = processes(1, {"pattern": "room", "presence": True})
+    a.broker.break_off()
+    settle()
+    one = a.connect()
+    one.connection.bind("anna", single=False)
+    one.connection.join("room")
+    membership = one.connection.membership
+    membership.inbox = None
+    asked = []
+    a.broker.subscribe = asked.append
+    a.messages.members.leave(one.connection, "room")
+    a.messages.on_message(b"u:anna", b"\0c\0\0" + b'{"do":"single","keep":"x.1"}')
+    assert asked == []
+    assert one.connection.status != "established"
+
+
 if __name__ == "__main__":
     run(globals())

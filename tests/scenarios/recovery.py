@@ -15,7 +15,7 @@ from scenario_process import raises, run
 from gworker import messages
 from gworker.broker.interface import MAX_BODY
 from gworker.broker.local import LocalBroker
-from gworker.errors import BrokerDown
+from gworker.errors import BrokerDown, BrokerError
 from gworker.messages import Joined, holds
 from gworker.messages.recovery import joins, single_flight
 
@@ -778,6 +778,29 @@ def test_what_a_history_gives():
         with raises(ValueError, "limit"):
             messages.history("kept", limit=wrong)
     assert messages.position("kept") == made[-1]
+
+
+def test_what_the_broker_refuses_keeps_no_member_waiting():
+    (a,) = processes(1, LATEST)
+    one, two = a.connect(), a.connect()
+    a.broker.break_off()
+    settle()
+    assert one.connection.join("price") == Joined()
+    taken = a.broker.call
+
+    def refuses(operation, channel, *arguments):
+        if operation in ("history", "position"):
+            raise BrokerError("it is full")
+        return taken(operation, channel, *arguments)
+
+    a.broker.call = refuses
+    a.broker.restore()
+    until(lambda: not a.messages.channels.get(b"g:price").holds)
+    with raises(BrokerError, "full"):
+        two.connection.join("price")
+    assert two.connection.groups == []
+    messages.publish("price", "1")
+    assert (one.lines, two.lines) == (["1"], [])
 
 
 if __name__ == "__main__":

@@ -88,13 +88,15 @@ class Arrival:
         reached = moved.offsets.get(channel.name) if place is None else None
         if reached is not None:
             self._joins.resume(channel, connections, reached, moved.at)
-        self._successor.show(channel, connections)
-        if reached is not None:
+            self._successor.show(channel, connections)
             return
         if backlog is not None and place is not None:
+            self._successor.show(channel, connections)
             for payload in backlog.behind(place):
                 self._successor.replay(channel, payload, connections)
-        elif channel.kind == GROUP and channel.text not in self._told:
+            return
+        self._successor.show_behind_marker(channel, connections)
+        if channel.kind == GROUP and channel.text not in self._told:
             self._told.add(channel.text)
             self._gaps.report([channel.text], moved.at)
 

@@ -94,7 +94,8 @@ class Handover:
     def marked(self, channel: Channel, marker: str) -> None:
         """The last message of the channel is this marker."""
         if channel.backlog is not None:
-            channel.backlog.mark(marker)
+            self._successor.show(channel, channel.backlog.mark(marker))
+            self._successor.drop_backlog(channel)
         for departure in self._departures:
             departure.marked(channel, marker)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from secrets import token_urlsafe
+from typing import Any, Final
 
 from gworker.broker.interface import Broker
+from gworker.messages.background import in_background
 from gworker.messages.backlog import Backlog
 from gworker.messages.channels import EVERYONE, GROUP, INBOX, USER, Channel, Channels
 from gworker.messages.control import marker_order, obey
@@ -14,9 +17,12 @@ from gworker.messages.frame import CONTROL, decoded, order_body, parsed_payload
 from gworker.messages.host import Host
 from gworker.messages.membership import Belongings, Membership
 from gworker.messages.memberships import Memberships
-from gworker.messages.presence.presence import Presence
+from gworker.messages.presence.presence import Moving, Presence
 from gworker.messages.recipients import Recipients
 from gworker.messages.subscriptions import Subscriptions
+
+# Seconds after which a marker that has not come is published again.
+MARK_AGAIN_SECONDS: Final = 0.5
 
 
 class _AtOnce:
@@ -69,6 +75,8 @@ class Successor:
         self._recipients = recipients
         self._distribution = distribution
         self.start = start
+        self._unmarked: set[Channel] = set()  # with connections that wait for a marker
+        self._marks_again = False
         self._at_once = _AtOnce(host, members, known_client_id)
 
     # ---- backlogs
@@ -88,9 +96,11 @@ class Successor:
     def mark(self, channels: Sequence[Channel], marker: str) -> None:
         """Publish a marker on each of these."""
         self._subscriptions.add(channels)
-        order = order_body(marker_order(marker))
         for each in channels:
-            self._broker.post("publish", each.name, order)
+            self._publish_marker(each, marker)
+
+    def _publish_marker(self, channel: Channel, marker: str) -> None:
+        self._broker.post("publish", channel.name, order_body(marker_order(marker)))
 
     # ---- members that come
 
@@ -123,6 +133,38 @@ class Successor:
             if membership is not None and channel in membership.all_channels:
                 channel.members[connection] = None
 
+    def show_behind_marker(self, channel: Channel, connections: list[Any]) -> None:
+        """They get what comes from now on, and nothing that is still on its way: it is not known
+        what of that the predecessor has sent to them."""
+        if not channel.is_subscribed:  # nothing is on its way
+            self.show(channel, connections)
+            return
+        if channel.backlog is None:
+            channel.backlog = Backlog()
+        if channel.kind == EVERYONE:
+            channel.backlog.hidden.update(connections)
+        marker = token_urlsafe(9)
+        channel.backlog.wait_for(marker, connections)
+        self._publish_marker(channel, marker)
+        self._unmarked.add(channel)
+        if not self._marks_again:
+            self._marks_again = True
+            in_background(self._mark_again)
+
+    def _mark_again(self) -> None:
+        # While the broker is down no marker is published, and what was may be lost.
+        try:
+            while self._unmarked and not self._host.has_ended:
+                time.sleep(MARK_AGAIN_SECONDS)
+                for channel in list(self._unmarked):
+                    markers = [] if channel.backlog is None else channel.backlog.missing_markers
+                    for each in markers:
+                        self._publish_marker(channel, each)
+                    if not markers:
+                        self._unmarked.discard(channel)
+        finally:
+            self._marks_again = False
+
     def replay(self, channel: Channel, payload: bytes, connections: list[Any]) -> None:
         """Do with some of a channel's connections what a message says that came before."""
         try:
@@ -142,11 +184,11 @@ class Successor:
     def announce(self, moved: Mapping[Channel, Sequence[Any]], process: bytes) -> None:
         """Subscribe to these channels, and tell the broker whose members were those of
         `process`."""
-        under_way = self._presence.submit_moved(moved, process)
-        if under_way or not all(channel.is_subscribed for channel in moved):
-            self._host.spawn(self._finish, list(moved), under_way)
+        moving = self._presence.submit_moved(moved, process)
+        if any(moving) or not all(channel.is_subscribed for channel in moved):
+            self._host.spawn(self._finish, list(moved), moving)
 
-    def _finish(self, channels: Sequence[Channel], under_way: list[Any]) -> None:
+    def _finish(self, channels: Sequence[Channel], moving: Moving) -> None:
         self.start()
         self._subscriptions.add(channels)
-        self._presence.finish_moved(under_way)
+        self._presence.finish_moved(moving)

@@ -47,6 +47,14 @@ class Entering(NamedTuple):
     answer: Answer
 
 
+class Moving(NamedTuple):
+    """Members that another process held. unnamed: those that have no client id yet, so that no
+    broker has heard of them."""
+
+    under_way: list[Entering]
+    unnamed: list[tuple[Channel, Any]]
+
+
 class Presence:
     """The members of one process.
 
@@ -109,7 +117,7 @@ class Presence:
         self, channel: Channel, connection: Any, error: BrokerDown | BrokerError
     ) -> None:
         self._is_untold()
-        if connection in channel.members:
+        if _is_member(connection, channel):
             is_uncertain = isinstance(error, BrokerDown) and error.uncertain
             known = self._unconfirmed.get((channel, connection), False)
             self._unconfirmed[channel, connection] = known or is_uncertain
@@ -122,7 +130,7 @@ class Presence:
         # One that has gone has been told to: its exit would not be told a second time. Its client
         # id may have to be heard of first, which takes a moment, too.
         self._client_id_of(connection)
-        return connection in channel.members
+        return _is_member(connection, channel)
 
     def _entering(
         self, channel: Channel, connection: Any, membership: Membership, previous: bytes = b""
@@ -149,17 +157,18 @@ class Presence:
     def exit(self, channel: Channel, connection: Any, membership: Membership) -> None:
         """A connection is a member no longer. It waits for nothing."""
         was_known = self._unconfirmed.pop((channel, connection), True)
+        if membership.inbox is None:  # without a client id, the broker cannot have heard of it
+            return
         entry = self._entry(channel, connection, membership)
         self._exits.add(Exit(channel.name, self._broker.process, entry, was_known))
 
     # ---- members that another process held
 
-    def submit_moved(
-        self, moved: Mapping[Channel, Sequence[Any]], previous: bytes
-    ) -> list[Entering]:
+    def submit_moved(self, moved: Mapping[Channel, Sequence[Any]], previous: bytes) -> Moving:
         """Members of the process `previous` are here now. It waits for nothing: `finish_moved` does
         that, with what this returns."""
-        under_way = []
+        under_way: list[Entering] = []
+        unnamed: list[tuple[Channel, Any]] = []
         for channel, connections in moved.items():
             if not (channel.declaration.presence or channel.kind == USER):
                 continue
@@ -170,20 +179,27 @@ class Presence:
                 membership: Membership | None = connection.membership
                 if membership is None:
                     continue
+                if membership.inbox is None:
+                    unnamed.append((channel, connection))
+                    continue
                 try:
                     under_way.append(self._entering(channel, connection, membership, previous))
                 except BrokerDown:  # the broker has it, of another process
                     self._is_untold()
-        return under_way
+        return Moving(under_way, unnamed)
 
-    def finish_moved(self, under_way: list[Entering]) -> None:
+    def finish_moved(self, moving: Moving) -> None:
         try:
-            for each in under_way:
+            for each in moving.under_way:
                 each.answer.wait()
                 if each.channel.kind == GROUP:
                     self._lost.learn(each.channel.name)
         except UNTOLD:
             self._is_untold()
+        for channel, connection in moving.unnamed:
+            membership: Membership | None = connection.membership
+            if membership is not None and membership.has(channel):
+                self.enter([channel], connection, membership)
 
     # ---- after the broker was down, or has lost what it knew of this process
 
@@ -206,7 +222,9 @@ class Presence:
         for channel in self._channels:
             if not (channel.declaration.presence or channel.kind == USER):
                 continue
-            for connection in list(channel.members):
+            # Those that wait for their first message here are members, too.
+            waiting = () if channel.backlog is None else channel.backlog.waiting
+            for connection in (*channel.members, *waiting):
                 if not is_current() or self._host.has_ended:
                     return False
                 membership: Membership | None = connection.membership
@@ -263,3 +281,8 @@ class Presence:
         if self.is_dirty and time.monotonic() - self._announced_at >= AGAIN_SECONDS:
             self._announced_at = time.monotonic()
             self._announce_soon()
+
+
+def _is_member(connection: Any, channel: Channel) -> bool:
+    membership: Membership | None = connection.membership
+    return membership is not None and membership.has(channel)
