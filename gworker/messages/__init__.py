@@ -11,9 +11,9 @@ connections get its text, functions get an object. The name of a group or of a u
 at most 64 ASCII characters.
 
 Each call here waits for the broker, for at most 2 seconds (the first one as long again until it is
-connected), and raises `gworker.BrokerDown` if it does not answer: with `uncertain` True, what was asked for may have been done all the same. It
-raises RuntimeError outside a worker process, TypeError and ValueError for what is no message, no
-name or no position.
+connected), and raises `gworker.BrokerDown` if it does not answer: with `uncertain` True, what was
+asked for may have been done all the same. It raises RuntimeError outside a worker process,
+TypeError and ValueError for what is no message, no name or no position.
 """
 
 from __future__ import annotations

@@ -192,7 +192,9 @@ class Joins:
             count += len(page.contents)
             if page.next is None:
                 break
+            began = time.monotonic()
             page = self._page_after(channel, hold, page)
+            extend(time.monotonic() - began)  # each page has the time that was left for the first
             is_recovered = is_recovered and page is not None
         if not self._send_held(channel, connection, hold, missed):
             return Joined()
